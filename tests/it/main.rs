@@ -4,6 +4,7 @@
 
 mod agreeing;
 mod attempts;
+mod authority;
 mod bounds;
 mod caching;
 mod chaos;
@@ -24,6 +25,7 @@ mod one_job;
 mod poison;
 mod recovery;
 mod registered;
+mod service_settings;
 mod sessions;
 mod settings;
 mod staged;

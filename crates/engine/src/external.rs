@@ -31,6 +31,7 @@ mod actor;
 mod acts;
 mod board;
 mod calls;
+mod defaults;
 mod error;
 mod hold;
 mod ledger;
@@ -74,6 +75,7 @@ pub(crate) use self::{
 };
 pub use self::{
     calls::ServicePermit,
+    defaults::ServiceDefaults,
     error::ServiceError,
     hold::{Admitted, Hold, NotReady},
     spec::{InvalidServices, OnUnavailable, Scope, ServiceFault, ServiceSpec, Then},
@@ -94,6 +96,8 @@ const EVENTS_KEPT: usize = 1_024;
 pub struct ExternalSpec {
     /// Those that are declared.
     pub services: Vec<ServiceSpec>,
+    /// What holds for all of them that do not say otherwise; whether it can be meant is the caller's to check.
+    pub defaults: ServiceDefaults,
     /// What the components of the engine share: the store in which instances and holds are rows, the tasks in which
     /// drivers work, the clock.
     pub engine: Services,
@@ -152,7 +156,7 @@ impl External {
     ///
     /// [`InvalidServices`]: everything that is wrong with all of them.
     pub fn child_spec(spec: ExternalSpec) -> Result<([ChildSpec; 2], Self), InvalidServices> {
-        let declared = spec::declare(spec.services)?;
+        let declared = spec::declare(spec.services, &spec.defaults)?;
         let (restarts, within) = BUDGET;
         let (lives, seen) = signal::channel(0_u64);
         let (child, supervisor) = DynamicSupervisor::child_spec_with_init("services", move || {

@@ -16,6 +16,7 @@
 //! | [`sessions`] | durable conversations |
 //! | [`drain`] | the orderly hand-over at a shutdown |
 //! | [`external`] | services: external dependencies, kept alive as long as somebody holds them |
+//! | [`Authority`] | who may ask what of which run |
 //! | `membership` | who this process is on its store, and how sure that is |
 //! | `services` | what all of them share |
 //! | [`EngineSettings`] | the numbers by which all of them work |
@@ -34,6 +35,7 @@
 //! * DUR-65: a job that is tried again has a full budget in any case.
 //! * DUR-66: what an edge does not give any more in a further round stays as a job that is skipped.
 
+mod authority;
 mod beginning;
 pub mod drain;
 pub mod external;
@@ -60,6 +62,7 @@ pub mod upkeep;
 mod waiting;
 pub mod workflow;
 
+pub use authority::{Action, Asked, Authority, Denied, NotAuthorised};
 pub use drain::{DrainReport, DrainedAttempts, DrainedRun, RunFate};
 pub use feed::{EventFeed, RunEvent, RunWarning, WarningFeed};
 pub use run::Explanation;

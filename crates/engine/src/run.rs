@@ -33,7 +33,7 @@ pub use self::explain::Explanation;
 pub(crate) use self::{
     account::{Account, json_bytes},
     actor::{Message, child_spec},
-    aside::{Request, give_back, settle},
+    aside::{Request, Requested, give_back, settle},
     explain::{Known, explain},
     guard::Guard,
     machine::{child_job, owner, planned_job},

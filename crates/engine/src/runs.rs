@@ -1,7 +1,8 @@
 //! Runs as their users see them: `Runs` starts and finds them; `importing.rs` starts one that
-//! began elsewhere, `handle.rs` reads one, `control.rs` asks things of it,
+//! began elsewhere, `handle.rs` reads one, `control.rs` asks things of it, `behalf.rs` for somebody else,
 //! `reopening.rs` opens a further round.
 
+mod behalf;
 mod control;
 mod error;
 mod handle;
@@ -28,7 +29,8 @@ pub use self::{
     reopening::{RecordedCalls, ReopenRun},
 };
 use crate::{
-    Services, WarningFeed, Workflow,
+    Action, Services, WarningFeed, Workflow,
+    authority::Principals,
     beginning::Starts,
     external::Offered,
     monitor::Monitoring,
@@ -65,6 +67,7 @@ use crate::{
 pub struct Runs {
     services: Services,
     scheduler: Scheduler,
+    principals: Principals,
 }
 
 /// What to start.
@@ -129,7 +132,7 @@ fn inverted(workflow: &dyn Workflow, within: Duration) -> Option<InvertedTimeout
 impl Runs {
     /// The handle of an engine made of `services` under `scheduler`.
     pub fn new(services: Services, scheduler: Scheduler) -> Self {
-        Self { services, scheduler }
+        Self { services, scheduler, principals: Principals::default() }
     }
 
     /// Records a run and starts it. The same id with the same definition and settings is the same
@@ -165,6 +168,7 @@ impl Runs {
     ///
     /// Dropping the future may leave a recorded run, which then continues.
     pub async fn start(&self, start: StartRun) -> Result<RunHandle, RunError> {
+        self.require(Action::Start, start.run.as_ref()).await?;
         if self.services.is_draining() {
             return Err(RunError::ShuttingDown);
         }
@@ -210,6 +214,7 @@ impl Runs {
     ///
     /// Dropping the future may leave a recorded run.
     pub async fn submit(&self, start: StartRun) -> Result<RunHandle, RunError> {
+        self.require(Action::Start, start.run.as_ref()).await?;
         if self.services.is_draining() {
             return Err(RunError::ShuttingDown);
         }
@@ -306,6 +311,7 @@ impl Runs {
     ///
     /// Dropping the future may leave the run continued.
     pub async fn resume(&self, run: &RunId) -> Result<RunHandle, RunError> {
+        self.require(Action::Resume, Some(run)).await?;
         self.resume_as(run, None).await
     }
 

@@ -45,7 +45,7 @@ use serde_json::{Value, json};
 
 pub use self::lease::{InvalidLease, LeaseTerms};
 use self::pulse::Pulse;
-use crate::{NotRunnable, Services, Workflow, run::Request};
+use crate::{NotRunnable, Services, Workflow, run::Requested};
 
 /// How long the ownership actor may take: it reads the store and starts actors.
 const REPLY_WITHIN: Duration = Duration::from_secs(60);
@@ -155,7 +155,7 @@ impl Scheduler {
     pub(crate) async fn aside(
         &self,
         run: &RunId,
-        request: Request,
+        request: Requested,
     ) -> Result<Option<Result<bool, StoreError>>, CallError> {
         let run = run.clone();
         let request = |reply| ownership::Message::Aside { run, request, reply };

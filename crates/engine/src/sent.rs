@@ -5,6 +5,8 @@ use perennial_store::{NewSignal, SignalKind, StoreError};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::Action;
+
 /// Who sends something when that is not said.
 const HOST: &str = "host";
 
@@ -77,7 +79,7 @@ impl Sent {
         })
     }
 
-    /// Who sends it; without that it is `host`.
+    /// Who sends it; without that it is `host`. What is sent by a handle of a principal is always by that one.
     ///
     /// ```
     /// # use perennial::engine::Sent;
@@ -118,6 +120,13 @@ impl Sent {
     pub fn request(mut self, request: impl Into<String>) -> Self {
         self.request = request.into();
         self
+    }
+
+    pub(crate) fn action(&self) -> Action {
+        match self.kind {
+            SignalKind::Signal => Action::Signal,
+            SignalKind::Answer => Action::Answer,
+        }
     }
 
     pub(crate) fn to(&self, run: &RunId) -> NewSignal {

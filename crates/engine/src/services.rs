@@ -22,6 +22,7 @@ use tokio::sync::{Mutex, Notify, watch};
 
 use crate::{
     Workflow,
+    authority::Authority,
     beginning::Beginning,
     drain::{DrainReport, UnderWay},
     external::{External, WeakExternal},
@@ -170,6 +171,7 @@ impl NotRunnable {
 ///     lease: LeaseTerms::default(),
 ///     attempts_max: 64,
 ///     settings: EngineSettings::default(),
+///     authority: None,
 /// });
 /// let (monitors_child, monitors) = DynamicSupervisor::child_spec(DynamicSupervisorSpec::new("monitors", 100));
 /// let (runs_child, actors) = DynamicSupervisor::child_spec(DynamicSupervisorSpec::new("runs", 100));
@@ -221,6 +223,8 @@ pub struct ServicesSpec {
     pub attempts_max: usize,
     /// How the engine works; what they can mean is the caller's to check.
     pub settings: EngineSettings,
+    /// Who says what principals may ask of runs; without it, none may ask anything.
+    pub authority: Option<Authority>,
 }
 
 /// What the components share.
@@ -249,6 +253,7 @@ pub struct Services {
     pub(crate) monitoring: Monitoring,
     /// How the engine works.
     pub(crate) settings: EngineSettings,
+    pub(crate) authority: Option<Authority>,
     /// Runs of this process that wait for a free place.
     pub(crate) waiting: Waiting,
     /// Runs that are paused or wait for another attempt.
@@ -317,6 +322,7 @@ impl Services {
             accounts: Arc::default(),
             monitoring: spec.monitoring,
             settings: spec.settings,
+            authority: spec.authority,
             waiting: Waiting::default(),
             resting: Waiting::default(),
             places: Places::default(),

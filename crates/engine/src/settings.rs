@@ -40,6 +40,9 @@ pub struct EngineSettings {
     pub group_depth_max: usize,
     /// Over how long jobs are spread that come back together from waiting for a service; 1 s (DUR-42).
     pub wake_spread: Duration,
+    /// How long the host's authority may take to say whether somebody may ask something of a run; 1 s (DUR-68). One that
+    /// takes longer has said no.
+    pub authority_within: Duration,
 }
 
 impl Default for EngineSettings {
@@ -56,6 +59,7 @@ impl Default for EngineSettings {
             children_max: 1_000,
             group_depth_max: 8,
             wake_spread: Duration::from_secs(1),
+            authority_within: Duration::from_secs(1),
         }
     }
 }
@@ -160,6 +164,7 @@ impl EngineSettings {
             children_max,
             group_depth_max,
             wake_spread,
+            authority_within,
         } = *self;
         let (time, number) = (SettingError::of_time, SettingError::of_number);
         let millis = Duration::from_millis;
@@ -176,6 +181,7 @@ impl EngineSettings {
             number("children_max", size(children_max), 1, 100_000),
             number("group_depth_max", size(group_depth_max), 1, 100),
             time("wake_spread", wake_spread, Duration::ZERO, LONGEST),
+            time("authority_within", authority_within, millis(1), millis(600_000)),
         ];
         let wrong: Vec<SettingError> = checked.into_iter().flatten().collect();
         if wrong.is_empty() { Ok(()) } else { Err(SettingErrors(wrong)) }

@@ -74,8 +74,8 @@ pub mod service {
         TermsFault,
     };
     pub use perennial_engine::external::{
-        Admitted, External, Hold, InvalidServices, NotReady, OnUnavailable, Scope, ServiceError,
-        ServiceFault, ServiceNotice, ServicePermit, ServiceSpec, Then,
+        Admitted, External, Hold, InvalidServices, NotReady, OnUnavailable, Scope, ServiceDefaults,
+        ServiceError, ServiceFault, ServiceNotice, ServicePermit, ServiceSpec, Then,
     };
     pub use perennial_tools::protection::{BreakerConfig, FailureRate, Limit, Rate};
     pub use perennial_tools::service::{

@@ -14,7 +14,7 @@ use std::{
 
 use perennial_core::{Digest, digest::canonical_json, run::RunId};
 use perennial_engine::{
-    RunError, StartRun,
+    Action, RunError, StartRun,
     performance::{Performance, Thresholds, trace::Trace},
 };
 use perennial_pipeline::{
@@ -71,6 +71,29 @@ pub struct Pipelines {
 impl Pipelines {
     pub(crate) fn new(parts: Parts) -> Self {
         Self { parts }
+    }
+
+    /// As [`Runs::on_behalf_of`](perennial_engine::Runs::on_behalf_of): what is asked by this handle, and by those of
+    /// its runs, is asked of the runtime's authority first.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store, engine::{Action, Authority}};
+    /// let authority = Authority::new(|asked| asked.action == Action::Start);
+    /// let runtime = Runtime::builder().store(Store::memory()).authority(authority).start().await?;
+    /// let text = "workflow: {name: hi, steps: [{name: a, type: echo, value: 1}]}";
+    /// let start = StartPipeline::document("hi.yaml", text).mode(ProviderMode::Mock);
+    /// let run = runtime.pipelines().on_behalf_of("ada").start(start).await?;
+    /// assert!(run.cancel().await.is_err()); // ada may start runs, and nothing else
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn on_behalf_of(&self, principal: impl Into<String>) -> Self {
+        let runs = self.parts.runs.on_behalf_of(principal);
+        Self { parts: Parts { runs, ..self.parts.clone() } }
     }
 
     /// Reads and checks the file at `path` and the files it names: all diagnostics at once.
@@ -310,6 +333,9 @@ impl Pipelines {
         &self,
         start: StartPipeline,
     ) -> Result<(StartRun, Vec<String>), StartPipelineError> {
+        // Before its directories are made.
+        let allowed = self.parts.runs.require(Action::Start, start.run.as_ref()).await;
+        allowed.map_err(RunError::from)?;
         let (registered, configured) = (&self.parts.registered, &self.parts.deployment);
         let deployment = start.deployment.clone().over(configured);
         let bounds = Bounds::of_start(&deployment, start.within);

@@ -8,7 +8,7 @@ use std::{
 use perennial::{
     engine::{
         Definitions, EngineSettings, Runs, Services, ServicesSpec, drain,
-        external::{External, ExternalSpec},
+        external::{External, ExternalSpec, ServiceDefaults},
         monitor::Monitoring,
         scheduler::{Adoption, LeaseTerms, Scheduler, SchedulerSpec},
     },
@@ -66,11 +66,16 @@ impl Host {
                 wake_spread: Duration::from_millis(1),
                 ..EngineSettings::default()
             },
+            authority: None,
         });
         let mut tree = SupervisorSpec::new("victim").child(store_child).child(tasks_child);
         let mut external = None;
         if !declared.is_empty() {
-            let spec = ExternalSpec { services: declared, engine: services.clone() };
+            let spec = ExternalSpec {
+                services: declared,
+                defaults: ServiceDefaults::default(),
+                engine: services.clone(),
+            };
             let (children, handle) = External::child_spec(spec).unwrap();
             external = Some(handle);
             tree = children.into_iter().fold(tree, SupervisorSpec::child);

@@ -18,7 +18,7 @@ use perennial_tools::{
     service::ServiceDriver,
 };
 
-use super::calls::IsFault;
+use super::{calls::IsFault, defaults::ServiceDefaults};
 
 /// Bytes of a name.
 const NAME_MAX: usize = 128;
@@ -110,29 +110,30 @@ pub struct ServiceSpec {
     name: String,
     driver: Arc<dyn ServiceDriver>,
     scope: Scope,
-    terms: ServiceTerms,
-    instances_max: usize,
-    on_unavailable: OnUnavailable,
-    breaker: BreakerConfig,
+    /// What it changes of the terms of all services, in order.
+    terms: Vec<Change>,
+    instances_max: Option<usize>,
+    on_unavailable: Option<OnUnavailable>,
+    breaker: Option<BreakerConfig>,
     is_fault: IsFault,
     calls_max: Option<u64>,
     rate: Option<LimiterConfig>,
 }
 
+type Change = Arc<dyn Fn(&mut ServiceTerms) + Send + Sync>;
+
 impl ServiceSpec {
-    /// The service `name`, driven by `driver`: shared, with the times and counts of [`ServiceTerms::default`].
+    /// The service `name`, driven by `driver`: shared. What is not set is as the host has it for all of its services
+    /// ([`ServiceDefaults`]); the values named here are those without a configuration.
     pub fn new(name: impl Into<String>, driver: impl ServiceDriver) -> Self {
-        let (name, driver) = (name.into(), Arc::new(driver));
-        let (scope, terms) = (Scope::Shared, ServiceTerms::default());
-        let on_unavailable = OnUnavailable::default();
         Self {
-            name,
-            driver,
-            scope,
-            terms,
-            instances_max: 4,
-            on_unavailable,
-            breaker: BreakerConfig::consecutive(5),
+            name: name.into(),
+            driver: Arc::new(driver),
+            scope: Scope::Shared,
+            terms: Vec::new(),
+            instances_max: None,
+            on_unavailable: None,
+            breaker: None,
             is_fault: Declared::is_fault,
             calls_max: None,
             rate: None,
@@ -153,64 +154,61 @@ impl ServiceSpec {
 
     /// Sets all times and counts at once.
     #[must_use]
-    pub fn terms(mut self, terms: ServiceTerms) -> Self {
-        self.terms = terms;
+    pub fn terms(self, terms: ServiceTerms) -> Self {
+        self.with(move |all| *all = terms)
+    }
+
+    fn with(mut self, change: impl Fn(&mut ServiceTerms) + Send + Sync + 'static) -> Self {
+        self.terms.push(Arc::new(change));
         self
     }
 
     /// Sets how long a start may take until it is ready; 3 min.
     #[must_use]
-    pub fn ready_within(mut self, within: Duration) -> Self {
-        self.terms.ready_within = within;
-        self
+    pub fn ready_within(self, within: Duration) -> Self {
+        self.with(move |terms| terms.ready_within = within)
     }
 
     /// Sets the time between probes; 10 s.
     #[must_use]
-    pub fn probe_every(mut self, every: Duration) -> Self {
-        self.terms.probe_every = every;
-        self
+    pub fn probe_every(self, every: Duration) -> Self {
+        self.with(move |terms| terms.probe_every = every)
     }
 
     /// Sets how old a verdict may be that admits somebody; 30 s.
     #[must_use]
-    pub fn health_ttl(mut self, ttl: Duration) -> Self {
-        self.terms.health_ttl = ttl;
-        self
+    pub fn health_ttl(self, ttl: Duration) -> Self {
+        self.with(move |terms| terms.health_ttl = ttl)
     }
 
     /// Sets how long it runs on after its last hold was given back; 10 min.
     #[must_use]
-    pub fn idle_stop(mut self, after: Duration) -> Self {
-        self.terms.idle_stop = after;
-        self
+    pub fn idle_stop(self, after: Duration) -> Self {
+        self.with(move |terms| terms.idle_stop = after)
     }
 
     /// Sets how long it is left alone after it was ready for the first time; 0.
     #[must_use]
-    pub fn settle_delay(mut self, delay: Duration) -> Self {
-        self.terms.settle_delay = delay;
-        self
+    pub fn settle_delay(self, delay: Duration) -> Self {
+        self.with(move |terms| terms.settle_delay = delay)
     }
 
     /// It runs from the start of the runtime on, held or not. Only a shared service can.
     #[must_use]
-    pub fn always_on(mut self) -> Self {
-        self.terms.always_on = true;
-        self
+    pub fn always_on(self) -> Self {
+        self.with(|terms| terms.always_on = true)
     }
 
     /// It admits while it is degraded, too.
     #[must_use]
-    pub fn admit_degraded(mut self) -> Self {
-        self.terms.admit_degraded = true;
-        self
+    pub fn admit_degraded(self) -> Self {
+        self.with(|terms| terms.admit_degraded = true)
     }
 
     /// Sets how many instances there may be of a service that is not shared; 4.
     #[must_use]
     pub fn instances_max(mut self, max: usize) -> Self {
-        self.instances_max = max;
+        self.instances_max = Some(max);
         self
     }
 
@@ -218,7 +216,7 @@ impl ServiceSpec {
     /// any other job fails. A service that has failed for good is not waited for.
     #[must_use]
     pub fn on_unavailable(mut self, on_unavailable: OnUnavailable) -> Self {
-        self.on_unavailable = on_unavailable;
+        self.on_unavailable = Some(on_unavailable);
         self
     }
 }
@@ -228,7 +226,7 @@ impl ServiceSpec {
     /// are made with [`AttemptCx::permit`](crate::AttemptCx::permit), never a probe.
     #[must_use]
     pub fn breaker(mut self, breaker: BreakerConfig) -> Self {
-        self.breaker = breaker;
+        self.breaker = Some(breaker);
         self
     }
 
@@ -379,6 +377,7 @@ impl Declared {
 
 pub(super) fn declare(
     specs: Vec<ServiceSpec>,
+    defaults: &ServiceDefaults,
 ) -> Result<HashMap<String, Arc<Declared>>, InvalidServices> {
     let mut by_name: BTreeMap<String, Vec<ServiceSpec>> = BTreeMap::new();
     for spec in specs {
@@ -390,32 +389,31 @@ pub(super) fn declare(
             faults.push(ServiceFault::Repeated { service: name.clone(), times: specs.len() });
         }
         for spec in specs {
-            faults.extend(faults_of(&spec));
-            let shared = spec.scope == Scope::Shared;
-            let instances_max = if shared { 1 } else { spec.instances_max };
-            let (driver, scope, terms) = (spec.driver, spec.scope, spec.terms);
-            let on_unavailable = spec.on_unavailable;
-            let name_of = name.as_str().into();
+            let mut terms = defaults.terms;
+            spec.terms.iter().for_each(|change| change(&mut terms));
             let its = Declared {
-                name: name_of,
-                driver,
-                scope,
+                name: name.as_str().into(),
+                driver: spec.driver,
+                scope: spec.scope,
                 terms,
-                instances_max,
-                on_unavailable,
-                breaker: spec.breaker,
+                instances_max: spec.instances_max.unwrap_or(defaults.instances_max),
+                on_unavailable: spec.on_unavailable.unwrap_or(defaults.on_unavailable),
+                breaker: spec.breaker.unwrap_or(defaults.breaker),
                 is_fault: spec.is_fault,
                 calls_max: spec.calls_max,
                 rate: spec.rate,
             };
+            faults.extend(faults_of(&its));
+            let shared = its.scope == Scope::Shared;
+            let its = Declared { instances_max: if shared { 1 } else { its.instances_max }, ..its };
             declared.insert(name.clone(), Arc::new(its));
         }
     }
     if faults.is_empty() { Ok(declared) } else { Err(InvalidServices { faults }) }
 }
 
-fn faults_of(spec: &ServiceSpec) -> Vec<ServiceFault> {
-    let service = || spec.name.clone();
+fn faults_of(spec: &Declared) -> Vec<ServiceFault> {
+    let service = || spec.name.to_string();
     let mut faults = Vec::new();
     if spec.name.is_empty() || spec.name.len() > NAME_MAX {
         faults.push(ServiceFault::Name { service: service() });

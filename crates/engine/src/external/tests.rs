@@ -207,8 +207,9 @@ impl World {
             lease: LeaseTerms { exclusive: true, ..LeaseTerms::default() },
             attempts_max: 64,
             settings: crate::EngineSettings::default(),
+            authority: None,
         });
-        let spec = ExternalSpec { services, engine };
+        let spec = ExternalSpec { services, defaults: ServiceDefaults::default(), engine };
         let (children, external) = External::child_spec(spec).unwrap();
         let events = external.events();
         let tree = SupervisorSpec::new("app").child(tasks_child);
@@ -489,7 +490,7 @@ fn all_faults_of_all_services_are_told_at_once() {
     let terms = ServiceTerms { up_after: 0, down_after: 0, ..ServiceTerms::default() };
     let odd = ServiceSpec::new("", driver()).scope(Scope::Keyed).terms(terms);
     let specs = vec![twice(), odd.always_on().instances_max(0), twice()];
-    let faults = spec::declare(specs).unwrap_err().faults;
+    let faults = spec::declare(specs, &ServiceDefaults::default()).unwrap_err().faults;
     let service = String::new;
     let zero = |name| {
         let fault = perennial_core::service::TermsFault::Zero { name };

@@ -5,11 +5,10 @@ use std::{sync::Arc, time::Duration};
 use perennial_core::{
     ExitReason, FailureClass,
     failure::Failure,
-    run::{InvalidTransition, JobKey, JobState, RunId, RunState},
+    run::{InvalidTransition, JobState, RunId, RunState},
 };
 use perennial_store::{
-    Admissions, Admits, Claims, Committed, Decision, Lease, NodeRef, Report, StageLimit, Store,
-    StoreError,
+    Admissions, Admits, Claims, Committed, Decision, Lease, NodeRef, Report, Store, StoreError,
 };
 use perennial_supervision::{
     Address, ChildSpec,
@@ -19,8 +18,11 @@ use serde_json::{Map, Value, json};
 
 use super::{
     account::Account,
+    aside::{Request, Requested},
     attempt::{self, Heard},
-    machine::{Circumstances, Ending, Fact, Machine, Reported, ServicesNow, StopCause, Unchanged},
+    machine::{
+        AskedBy, Circumstances, Ending, Fact, Machine, Reported, ServicesNow, StopCause, Unchanged,
+    },
 };
 use crate::{
     Services, WaitsFor, WaitsWhy, Workflow,
@@ -49,14 +51,8 @@ pub(crate) enum Message {
     AttemptDown { lease: Lease, reason: ExitReason },
     /// Answers once everything before it is done: nothing is half-started then.
     Fence { reply: ReplyPort<()> },
-    /// The run shall be cancelled; answers whether that changed anything.
-    Cancel { reply: ReplyPort<Result<bool, StoreError>> },
-    /// A job shall not be made; answers whether that changed anything.
-    Skip { job: JobKey, why: String, reply: ReplyPort<Result<bool, StoreError>> },
-    /// A stage gets another number of places; answers whether that changed anything.
-    Limit { limit: StageLimit, reply: ReplyPort<Result<bool, StoreError>> },
-    /// The run shall be paused, or go on; answers whether that changed anything.
-    Pause { pause: bool, reply: ReplyPort<Result<bool, StoreError>> },
+    /// Something is asked of the run; answers whether that changed anything.
+    Asked { requested: Requested, reply: ReplyPort<Result<bool, StoreError>> },
 }
 
 impl Message {
@@ -67,10 +63,7 @@ impl Message {
             Self::Report { .. } => "report",
             Self::AttemptDown { .. } => "attempt_down",
             Self::Fence { .. } => "fence",
-            Self::Cancel { .. } => "cancel",
-            Self::Skip { .. } => "skip",
-            Self::Limit { .. } => "limit",
-            Self::Pause { .. } => "pause",
+            Self::Asked { requested, .. } => requested.request.action().name(),
         }
     }
 }
@@ -193,14 +186,8 @@ impl Actor for Shell {
             }
             // Whoever asked has left.
             Message::Fence { reply } => drop(reply.send(())),
-            Message::Cancel { reply } => {
-                let stopped = self.stop(machine, StopCause::Cancel).await;
-                drop(reply.send(stopped));
-                self.advance(&me, machine).await?;
-            }
-            Message::Skip { job, why, reply } => {
-                let skipped = self.skip(machine, job, why).await;
-                let leases = match skipped {
+            Message::Asked { requested, reply } => {
+                let leases = match self.meet(machine, &requested).await {
                     Ok(leases) => {
                         drop(reply.send(Ok(leases.is_some())));
                         leases.unwrap_or_default()
@@ -213,17 +200,6 @@ impl Actor for Shell {
                 for (lease, room) in leases {
                     self.begin(machine, lease, room).await?;
                 }
-                self.advance(&me, machine).await?;
-            }
-            Message::Limit { limit, reply } => {
-                let changed = self.try_commit(machine, &Fact::Limit(limit)).await;
-                drop(reply.send(changed.map(|leases| leases.is_some())));
-                self.advance(&me, machine).await?;
-            }
-            Message::Pause { pause, reply } => {
-                let fact = if pause { Fact::Pause } else { Fact::Unpause };
-                let changed = self.try_commit(machine, &fact).await;
-                drop(reply.send(changed.map(|leases| leases.is_some())));
                 self.advance(&me, machine).await?;
             }
         }
@@ -597,6 +573,16 @@ impl Shell {
         machine: &mut Machine,
         fact: &Fact,
     ) -> Result<Option<Vec<(Lease, Room)>>, StoreError> {
+        self.try_commit_asked(machine, fact, None).await
+    }
+
+    /// And with it who has asked for it.
+    async fn try_commit_asked(
+        &self,
+        machine: &mut Machine,
+        fact: &Fact,
+        asked: Option<AskedBy>,
+    ) -> Result<Option<Vec<(Lease, Room)>>, StoreError> {
         for round in 0..self.services.settings.decide_rounds {
             // What the store refuses again may be the claim: this node may not live any more, and not know yet.
             let claim_for = self.claimant().filter(|_| round < CLAIMING_ROUNDS_MAX);
@@ -606,6 +592,7 @@ impl Shell {
                 claim_for,
                 settings: self.services.settings,
                 services: self.services_now(machine),
+                asked: asked.clone(),
             };
             let mut decision = match machine.decide(&*self.workflow, fact, &at) {
                 Ok(Some(decision)) => decision,
@@ -822,20 +809,26 @@ impl Shell {
         }
     }
 
-    /// Stops the live attempt of a job, and ends the job as skipped (DUR-64).
-    async fn skip(
+    /// Decides what is asked, and commits it with who asks. The live attempt of a job that is skipped is stopped first
+    /// (DUR-64).
+    pub(super) async fn meet(
         &self,
         machine: &mut Machine,
-        job: JobKey,
-        why: String,
+        requested: &Requested,
     ) -> Result<Option<Vec<(Lease, Room)>>, StoreError> {
-        let held = machine.find(&job).filter(|job| job.state == JobState::Leased);
+        let Requested { request, by } = requested;
+        let skipped = match request {
+            Request::Skip { job, .. } => machine.find(job),
+            Request::Cancel | Request::Pause | Request::Unpause | Request::Limit(_) => None,
+        };
+        let held = skipped.filter(|job| job.state == JobState::Leased);
         let held = held.map(|job| AttemptId { job: job.id, attempt: job.attempt });
         if let Some(task) = held.and_then(|id| self.services.attempt(id)) {
             // One that has just ended is not found, and its report comes too late.
             drop(self.services.tasks.terminate_child(&task).await);
         }
-        let leases = self.try_commit(machine, &Fact::Skip { job, why }).await?;
+        let asked = by.clone().map(|by| AskedBy { action: request.action(), by });
+        let leases = self.try_commit_asked(machine, &request.fact(), asked).await?;
         if let Some(id) = held {
             self.services.forget_attempt(id);
         }

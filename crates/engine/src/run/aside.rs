@@ -12,7 +12,7 @@ use super::{
     actor::Shell,
     machine::{Fact, StopCause},
 };
-use crate::{Services, Workflow};
+use crate::{Action, Services, Workflow};
 
 /// Attempts that are given back with a cancel, at most: more of one run are under way on no node.
 const RESCUED_MAX: u32 = 10_000;
@@ -27,6 +27,36 @@ pub(crate) enum Request {
     Limit(StageLimit),
 }
 
+impl Request {
+    pub(crate) fn action(&self) -> Action {
+        match self {
+            Self::Cancel => Action::Cancel,
+            Self::Pause => Action::Pause,
+            Self::Unpause => Action::Unpause,
+            Self::Skip { .. } => Action::Skip,
+            Self::Limit(_) => Action::SetConcurrency,
+        }
+    }
+
+    pub(super) fn fact(&self) -> Fact {
+        match self {
+            Self::Cancel => Fact::Stop(StopCause::Cancel),
+            Self::Pause => Fact::Pause,
+            Self::Unpause => Fact::Unpause,
+            Self::Skip { job, why } => Fact::Skip { job: job.clone(), why: why.clone() },
+            Self::Limit(limit) => Fact::Limit(limit.clone()),
+        }
+    }
+}
+
+/// What is asked, and on whose behalf.
+#[derive(Clone, Debug)]
+pub(crate) struct Requested {
+    pub(crate) request: Request,
+    /// Nothing for the host itself.
+    pub(crate) by: Option<String>,
+}
+
 /// Decides and commits; answers whether that changed anything. A run that is cancelled this way has
 /// nothing under way, and is closed.
 ///
@@ -37,19 +67,12 @@ pub(crate) async fn settle(
     services: &Services,
     run: &RunId,
     workflow: &Arc<dyn Workflow>,
-    request: Request,
+    requested: &Requested,
 ) -> Result<bool, StoreError> {
     let shell = Shell::of(services, run, workflow);
     let mut machine = shell.reload().await?;
-    let ends = matches!(request, Request::Cancel);
-    let fact = match request {
-        Request::Cancel => Fact::Stop(StopCause::Cancel),
-        Request::Pause => Fact::Pause,
-        Request::Unpause => Fact::Unpause,
-        Request::Skip { job, why } => Fact::Skip { job, why },
-        Request::Limit(limit) => Fact::Limit(limit),
-    };
-    let changed = shell.try_commit(&mut machine, &fact).await?.is_some();
+    let ends = matches!(requested.request, Request::Cancel);
+    let changed = shell.meet(&mut machine, requested).await?.is_some();
     if ends {
         // What died with its process is not under way any more. Where one process has the store at a time, that an
         // earlier one is dead is known once a node of this one is registered.

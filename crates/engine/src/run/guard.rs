@@ -326,6 +326,7 @@ mod tests {
             claim_for: Some(node()),
             settings: crate::EngineSettings::default(),
             services: crate::run::machine::ServicesNow::default(),
+            asked: None,
         }
     }
 

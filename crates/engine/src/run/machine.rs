@@ -32,7 +32,7 @@ use serde_json::{Value, json};
 use self::{draft::Draft, jobs::Jobs};
 use super::guard::{Guard, Stuck, guarded};
 use crate::{
-    EngineSettings, LastFailure,
+    Action, EngineSettings, LastFailure,
     external::Offered,
     workflow::{DoneJob, Given, JobPlan, Next, Outcome, Resumed, Workflow},
 };
@@ -220,6 +220,15 @@ pub(super) struct Circumstances {
     pub(super) claim_for: Option<NodeRef>,
     pub(super) settings: EngineSettings,
     pub(super) services: ServicesNow,
+    /// Who asked for it, where that was a principal.
+    pub(super) asked: Option<AskedBy>,
+}
+
+/// Who asked for what, which is recorded with what follows.
+#[derive(Clone, Debug)]
+pub(super) struct AskedBy {
+    pub(super) action: Action,
+    pub(super) by: String,
 }
 
 /// What is known of the services that jobs use.
@@ -462,6 +471,9 @@ impl Machine {
     ) -> Result<Option<Decision>, Unchanged> {
         self.follows = false;
         let mut draft = Draft::new(self);
+        if let Some(asked) = &at.asked {
+            draft.note(asked, fact);
+        }
         match fact {
             Fact::Look => (),
             Fact::Ended { lease, how } => {

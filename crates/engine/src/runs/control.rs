@@ -11,7 +11,7 @@ use super::{RunError, RunHandle};
 use crate::{
     Workflow,
     patience::{STORE_WITHIN, patiently},
-    run::{Message, Request, settle},
+    run::{Message, Request, Requested, settle},
     sent::Sent,
     services::Reads,
     staged::Which,
@@ -200,7 +200,11 @@ impl RunHandle {
     /// Dropping the future leaves open whether it was sent; sending it again with the same request tells.
     pub async fn send(&self, sent: Sent) -> Result<Accepted, RunError> {
         let services = &self.runs.services;
-        let signal = sent.to(&self.run);
+        self.runs.require(sent.action(), Some(&self.run)).await?;
+        let mut signal = sent.to(&self.run);
+        if let Some(by) = self.runs.principals.by() {
+            signal.by = by;
+        }
         let accepted = patiently(STORE_WITHIN, || services.store.signal(signal.clone())).await;
         let accepted = match accepted {
             Err(StoreError::Closed) => return Err(self.runs.shut_down(&self.run)),
@@ -414,15 +418,11 @@ impl RunHandle {
 
     /// Asks whoever runs it here, or decides by its rows; nothing when it has ended, before or meanwhile.
     async fn ask(&self, request: Request) -> Result<Option<bool>, RunError> {
+        self.runs.require(request.action(), Some(&self.run)).await?;
         let is_skip = matches!(request, Request::Skip { .. });
+        let request = Requested { request, by: self.runs.principals.by() };
         let asked = request.clone();
-        let message = |reply| match asked {
-            Request::Skip { job, why } => Message::Skip { job, why, reply },
-            Request::Limit(limit) => Message::Limit { limit, reply },
-            Request::Cancel => Message::Cancel { reply },
-            Request::Pause => Message::Pause { pause: true, reply },
-            Request::Unpause => Message::Pause { pause: false, reply },
-        };
+        let message = |reply| Message::Asked { requested: asked, reply };
         if self.runs.services.hub.is_over() {
             return Err(self.runs.shut_down(&self.run));
         }
@@ -440,9 +440,9 @@ impl RunHandle {
         let answer = match (aside, self.runs.services.run_address(&self.run)) {
             (Some(answer), _) => Ok(answer),
             (None, Some(address)) => address.call(message, REPLY_WITHIN).await,
-            (None, None) => match self.elsewhere(&request).await? {
+            (None, None) => match self.elsewhere(&request.request).await? {
                 Some(workflow) => {
-                    Ok(settle(&self.runs.services, &self.run, &workflow, request).await)
+                    Ok(settle(&self.runs.services, &self.run, &workflow, &request).await)
                 }
                 None => Err(CallError::NoProc),
             },

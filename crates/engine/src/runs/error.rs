@@ -4,7 +4,10 @@ use perennial_core::run::{InvalidRunId, RunId, RunState};
 use perennial_store::StoreError;
 use perennial_supervision::CallError;
 
-use crate::{DrainReport, NotRunnable, RunFate, staged::PlanProblems, workflow::InvertedTimeouts};
+use crate::{
+    DrainReport, NotAuthorised, NotRunnable, RunFate, staged::PlanProblems,
+    workflow::InvertedTimeouts,
+};
 
 /// Why a run was not started, continued or read.
 ///
@@ -31,6 +34,9 @@ pub enum RunError {
     /// The text cannot name a run.
     #[error(transparent)]
     InvalidRunId(#[from] InvalidRunId),
+    /// Whoever asked may not. Nothing was done.
+    #[error(transparent)]
+    NotAuthorised(#[from] NotAuthorised),
     /// This build cannot continue it.
     #[error(transparent)]
     NotRunnable(#[from] NotRunnable),

@@ -6,6 +6,7 @@ use perennial_store::{Created, NewJob, Past};
 
 use super::{RunError, RunHandle, Runs, StartRun};
 use crate::{
+    Action,
     staged::{History, PlanProblem, PlanProblems, Recalled},
     workflow::Workflow,
 };
@@ -101,6 +102,7 @@ impl Runs {
         start: StartRun,
         history: &History,
     ) -> Result<ImportedRun, RunError> {
+        self.require(Action::Import, start.run.as_ref()).await?;
         if self.services.is_draining() {
             return Err(RunError::ShuttingDown);
         }

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::{RunError, RunHandle, Runs};
 use crate::{
-    NotRunnable, Workflow,
+    Action, NotRunnable, Workflow,
     patience::{STORE_WITHIN, patiently},
     staged::{NoRound, Which, plan_round},
 };
@@ -172,6 +172,7 @@ impl Runs {
     ///
     /// Dropping the future may leave a reopened run, which then continues.
     pub async fn reopen(&self, reopen: ReopenRun) -> Result<RunHandle, RunError> {
+        self.require(Action::Reopen, Some(&reopen.view.run.run)).await?;
         if self.services.is_draining() {
             return Err(RunError::ShuttingDown);
         }
@@ -213,6 +214,7 @@ impl Runs {
         which: &Which,
         cascade: bool,
     ) -> Result<u64, RunError> {
+        self.require(Action::Retry, Some(run)).await?;
         if self.services.is_draining() {
             return Err(RunError::ShuttingDown);
         }

@@ -23,7 +23,7 @@ use crate::{
     NotRunnable, Services, WaitsFor, WaitsWhy, Workflow,
     patience::{QUESTION_WITHIN, STORE_WITHIN, once, persistently},
     published::Published,
-    run::{self, Request},
+    run::{self, Request, Requested},
 };
 
 /// How often in a row the actor of a run may fail to start, while the store is there, before the run is parked.
@@ -40,7 +40,7 @@ pub(super) enum Message {
         reply: ReplyPort<Result<(), NotRunnable>>,
     },
     /// Something is asked of a run that waits for a free place; nothing is answered when it does not.
-    Aside { run: RunId, request: Request, reply: ReplyPort<Option<Result<bool, StoreError>>> },
+    Aside { run: RunId, request: Requested, reply: ReplyPort<Option<Result<bool, StoreError>>> },
     /// Look whether every owned run has its actor.
     Look,
     /// A run's actor has used up its restarts.
@@ -157,7 +157,7 @@ impl Actor for Shell {
                 drop(reply.send(started));
             }
             Message::Aside { run, request, reply } => {
-                drop(reply.send(self.aside(state, &run, request).await));
+                drop(reply.send(self.aside(state, &run, &request).await));
             }
             Message::Look => match self.look(state).await {
                 Ok(()) => self.pulse.beat(),
@@ -459,12 +459,12 @@ impl Shell {
         &self,
         state: &mut State,
         run: &RunId,
-        request: Request,
+        requested: &Requested,
     ) -> Option<Result<bool, StoreError>> {
         let services = &self.spec.services;
         // A job is skipped whoever runs it, or nobody: the record of that starts nothing (DUR-5).
         let is_parked = services.parked.is_parked(run);
-        if !matches!(request, Request::Skip { .. }) && !is_parked {
+        if !matches!(requested.request, Request::Skip { .. }) && !is_parked {
             services.waiting.of(run)?;
         }
         if Turn::new(&self.spec).runs.contains(run.as_str()) {
@@ -480,8 +480,8 @@ impl Shell {
             // The next look parks it and says why.
             Err(NotStarted::Refused(_)) => return None,
         };
-        let cancels = matches!(request, Request::Cancel);
-        let settled = run::settle(services, run, &workflow, request).await;
+        let cancels = matches!(requested.request, Request::Cancel);
+        let settled = run::settle(services, run, &workflow, requested).await;
         if cancels && matches!(settled, Ok(true)) {
             // What is left of its end needs nothing that kept it from going on.
             services.parked.release(run);

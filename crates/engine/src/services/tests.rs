@@ -101,6 +101,7 @@ async fn runtime(store: &Arc<MemoryStore>) -> (Services, Runs, Root) {
         lease: LeaseTerms::default(),
         attempts_max: 4,
         settings: EngineSettings::default(),
+        authority: None,
     });
     let dynamic =
         |id: &'static str| DynamicSupervisor::child_spec(DynamicSupervisorSpec::new(id, 1_000));

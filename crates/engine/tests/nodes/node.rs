@@ -91,6 +91,7 @@ impl Node {
             lease,
             attempts_max,
             settings: perennial_engine::EngineSettings::default(),
+            authority: None,
         });
         let dynamic = |id: &'static str| DynamicSupervisorSpec::new(id, 1_000);
         let (monitors_child, monitors) = DynamicSupervisor::child_spec(dynamic("monitors"));

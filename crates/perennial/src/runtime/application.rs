@@ -7,8 +7,8 @@ use std::{
 
 use perennial_core::tree::{RuntimeInfo, SCHEMA, TreeSnapshot};
 use perennial_engine::{
-    Definitions, EngineSettings, Runs, Services, ServicesSpec, drain,
-    external::{External, ExternalSpec, InvalidServices, ServiceSpec},
+    Authority, Definitions, EngineSettings, Runs, Services, ServicesSpec, drain,
+    external::{External, ExternalSpec, InvalidServices, ServiceDefaults, ServiceSpec},
     monitor::Monitoring,
     retention,
     scheduler::{Adoption, LeaseTerms, Scheduler, SchedulerSpec},
@@ -43,10 +43,12 @@ pub(super) struct Application {
     pub(super) adoption: Adoption,
     pub(super) host_children: Vec<ChildSpec>,
     pub(super) external: Vec<ServiceSpec>,
+    pub(super) service_defaults: Box<ServiceDefaults>,
     pub(super) limits: Limits,
     pub(super) monitoring: Monitoring,
     pub(super) lease: LeaseTerms,
     pub(super) settings: EngineSettings,
+    pub(super) authority: Option<Authority>,
     pub(super) intensity: (u32, Duration),
     pub(super) drain_within: Duration,
     pub(super) retention: Retention,
@@ -112,9 +114,11 @@ pub(super) fn assemble(application: Application) -> Result<Assembled, InvalidSer
         lease: application.lease,
         attempts_max: limits.attempts,
         settings: application.settings,
+        authority: application.authority,
     });
     let (external_children, external) = External::child_spec(ExternalSpec {
         services: application.external,
+        defaults: *application.service_defaults,
         engine: services.clone(),
     })?;
     let (sessions_child, sessions) = Sessions::child_spec(services.clone());
@@ -284,10 +288,12 @@ pub fn declared_tree(host_children: Vec<ChildSpec>) -> Result<TreeSnapshot, Stor
         adoption: Adoption::OnRequest,
         host_children,
         external: Vec::new(),
+        service_defaults: Box::default(),
         limits: Limits::default(),
         monitoring: Monitoring::default(),
         lease: LeaseTerms::default(),
         settings: EngineSettings::default(),
+        authority: None,
         intensity: INTENSITY,
         drain_within: drain::DRAIN_TIMEOUT,
         retention: Retention::default(),

@@ -2,8 +2,8 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use perennial_core::tree::RuntimeInfo;
 use perennial_engine::{
-    EngineSettings, NotRunnable, SettingErrors, Workflow,
-    external::{InvalidServices, ServiceError, ServiceSpec},
+    Authority, EngineSettings, NotRunnable, SettingErrors, Workflow,
+    external::{InvalidServices, ServiceDefaults, ServiceError, ServiceSpec},
     monitor::Monitoring,
     scheduler::{Adoption, InvalidLease, LeaseTerms},
     staged::{Staged, StagedWorkflow},
@@ -62,11 +62,13 @@ pub struct Builder {
     workflows: Vec<WorkflowRegistration>,
     children: Vec<ChildSpec>,
     services: Vec<ServiceSpec>,
+    service_defaults: Option<Box<ServiceDefaults>>,
     adoption: Adoption,
     limits: Option<Limits>,
     monitoring: Option<Monitoring>,
     lease: Option<LeaseTerms>,
     settings: Option<EngineSettings>,
+    authority: Option<Authority>,
     intensity: (u32, Duration),
     drain_within: Option<Duration>,
     retention: Option<Retention>,
@@ -143,11 +145,13 @@ impl Default for Builder {
             workflows: Vec::new(),
             children: Vec::new(),
             services: Vec::new(),
+            service_defaults: None,
             adoption: Adoption::AtBoot,
             limits: None,
             monitoring: None,
             lease: None,
             settings: None,
+            authority: None,
             intensity: INTENSITY,
             drain_within: None,
             retention: None,
@@ -559,6 +563,26 @@ impl Builder {
         self
     }
 
+    /// Sets what holds for every service that does not say otherwise itself; it wins over `[service]` and `[breaker]` of
+    /// the configuration.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{Runtime, RuntimeError, Store};
+    /// use perennial::service::ServiceDefaults;
+    ///
+    /// let none = ServiceDefaults { instances_max: 0, ..ServiceDefaults::default() };
+    /// let refused = Runtime::builder().store(Store::memory()).service_defaults(none).start().await;
+    /// assert!(matches!(refused, Err(RuntimeError::Services(_))));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn service_defaults(mut self, defaults: ServiceDefaults) -> Self {
+        self.service_defaults = Some(Box::new(defaults));
+        self
+    }
+
     /// Sets what happens to unfinished runs of processes that are gone. The default is that a
     /// runtime continues them at boot.
     ///
@@ -610,6 +634,29 @@ impl Builder {
     /// ```
     pub fn engine(mut self, settings: EngineSettings) -> Self {
         self.settings = Some(settings);
+        self
+    }
+
+    /// Sets who says what principals may ask of runs. Without it a handle
+    /// [on behalf of somebody](perennial_engine::Runs::on_behalf_of) may ask nothing; the handles of the runtime itself
+    /// may everything.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{Runtime, Store};
+    /// use perennial::engine::{Action, Authority};
+    ///
+    /// let authority = Authority::new(|asked| asked.action != Action::Remove);
+    /// let runtime = Runtime::builder().store(Store::memory()).authority(authority).start().await?;
+    /// let ada = runtime.runs().on_behalf_of("ada");
+    /// assert!(ada.require(Action::Remove, None).await.is_err());
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn authority(mut self, authority: Authority) -> Self {
+        self.authority = Some(authority);
         self
     }
 
@@ -759,6 +806,9 @@ impl Builder {
         let lease = self.lease.unwrap_or_else(|| self.config.engine.lease()).checked()?;
         let settings = self.settings.unwrap_or_else(|| self.config.engine());
         settings.check()?;
+        let service_defaults =
+            self.service_defaults.unwrap_or_else(|| Box::new(self.config.service_defaults()));
+        service_defaults.check()?;
         let drain_within = self.drain_within.unwrap_or_else(|| self.config.drain_within());
         let deployment = self.config.deployment().clone();
         let registered = Arc::new(RegisteredPipelines::read(self.pipelines)?);
@@ -790,10 +840,12 @@ impl Builder {
             adoption: self.adoption,
             host_children: self.children,
             external: self.services,
+            service_defaults,
             limits,
             monitoring: self.monitoring.unwrap_or_else(|| self.config.monitor.monitoring()),
             lease,
             settings,
+            authority: self.authority,
             intensity: self.intensity,
             drain_within,
             retention: self.retention.unwrap_or_else(|| self.config.retention()),

@@ -1,17 +1,24 @@
 mod engine;
 mod reading;
+mod services;
 
 use std::{path::PathBuf, time::Duration};
 
 use perennial_engine::{
-    EngineSettings, SettingErrors, monitor::Monitoring, performance::Thresholds,
+    EngineSettings, SettingErrors,
+    external::{InvalidServices, ServiceDefaults},
+    monitor::Monitoring,
+    performance::Thresholds,
     scheduler::LeaseTerms,
 };
 use perennial_pipeline::{Deployment, EnvironmentMode, InvalidDeployment};
 use perennial_store::Retention;
 use serde::Deserialize;
 
-use self::engine::{EngineSection, Span};
+use self::{
+    engine::{EngineSection, Span},
+    services::{CallsSection, ServiceSection},
+};
 use super::{InvalidStoreUrl, Limits, Store, StoreSettings, prices::Prices};
 
 /// What comes from a configuration file (`perennial.toml`): providers, prices, limits, monitoring. Keys themselves
@@ -35,6 +42,8 @@ pub struct Config {
     pub(crate) retention: RetentionSection,
     pub(crate) prices: Prices,
     pub(crate) store: StoreSection,
+    pub(crate) service: Box<ServiceSection>,
+    pub(crate) breaker: CallsSection,
     /// What `pipeline` and `limits` say of runs.
     #[serde(skip)]
     deployment: Deployment,
@@ -292,6 +301,14 @@ pub enum ConfigError {
         /// Which, and what is possible.
         source: SettingErrors,
     },
+    /// What holds for services cannot be meant: all of it, told of the service `*`.
+    #[error("configuration {}: [service], [breaker] {source}", path.display())]
+    Services {
+        /// The file.
+        path: PathBuf,
+        /// What, and why.
+        source: InvalidServices,
+    },
     /// Several of these: each says where it is.
     #[error("{}", on_lines(.0))]
     Several(Vec<ConfigError>),
@@ -380,6 +397,9 @@ impl Config {
         if let Err(source) = config.engine.check() {
             problems.push(ConfigError::Engine { path: path.clone(), source });
         }
+        if let Err(source) = config.service_defaults().check() {
+            problems.push(ConfigError::Services { path: path.clone(), source });
+        }
         match deployment(&config.pipeline, &config.limits) {
             Ok(deployment) => config.deployment = deployment,
             Err(source) => problems.push(ConfigError::Limits { path, source }),
@@ -411,6 +431,19 @@ impl Config {
     /// ```
     pub fn lease(&self) -> LeaseTerms {
         self.engine.lease()
+    }
+
+    /// What holds for every service that does not say otherwise: `[service]` and `[breaker]`.
+    ///
+    /// ```
+    /// # use perennial::Config;
+    /// # use std::time::Duration;
+    /// let config = Config::parse("perennial.toml", b"[service]\nidle_stop = \"1m\"\n")?;
+    /// assert_eq!(config.service_defaults().terms.idle_stop, Duration::from_secs(60));
+    /// # Ok::<(), perennial::ConfigError>(())
+    /// ```
+    pub fn service_defaults(&self) -> ServiceDefaults {
+        self.service.defaults(&self.breaker)
     }
 
     /// How the engine works: `[engine]`.
@@ -601,7 +634,7 @@ mod tests {
     }
 
     /// Each key with a value that is not its default, and what it has to be beside it.
-    const KEYS: [(&str, &str, &str); 50] = [
+    const KEYS: [(&str, &str, &str); 75] = [
         ("providers.anthropic.base_url", "\"https://x\"", ""),
         ("providers.anthropic.model", "\"m\"", ""),
         ("providers.anthropic.api_key_env", "\"PATH\"", ""),
@@ -650,7 +683,32 @@ mod tests {
         ("engine.children_max", "7", ""),
         ("engine.group_depth_max", "7", ""),
         ("engine.wake_spread", "\"7s\"", ""),
+        ("engine.authority_within", "\"7s\"", ""),
         ("engine.lease_ttl", "\"7s\"", ""),
+        ("service.ready_within", "\"7s\"", ""),
+        ("service.settle_delay", "\"7s\"", ""),
+        ("service.start_probe_every", "\"7s\"", ""),
+        ("service.probe_every", "\"7s\"", ""),
+        ("service.probe_timeout", "\"7s\"", ""),
+        ("service.down_after", "7", ""),
+        ("service.up_after", "7", ""),
+        ("service.health_ttl", "\"70s\"", ""),
+        ("service.idle_stop", "\"7s\"", ""),
+        ("service.stop_within", "\"7s\"", ""),
+        ("service.start_backoff", "\"7s\"", ""),
+        ("service.backoff_max", "\"7s\"", ""),
+        ("service.restarts_max", "7", ""),
+        ("service.restarts_within", "\"7s\"", ""),
+        ("service.holds_max", "7", ""),
+        ("service.instances_max", "7", ""),
+        ("service.max_wait", "\"7s\"", ""),
+        ("service.on_unavailable", "\"fail\"", ""),
+        ("breaker.failures_max", "7", ""),
+        ("breaker.open_for", "\"7s\"", ""),
+        ("breaker.open_max", "\"70s\"", ""),
+        ("breaker.jitter_percent", "7", ""),
+        ("breaker.probes", "7", ""),
+        ("breaker.successes", "7", ""),
         ("engine.drain_timeout", "\"7s\"", ""),
     ];
 
@@ -670,6 +728,7 @@ mod tests {
             store.patience.unwrap_or(Duration::from_secs(30)),
         );
         let of_engine = (config.engine(), config.engine.lease(), config.engine.drain_within());
+        let of_engine = (of_engine, config.service_defaults());
         format!(
             "{table:?} {:?} {limits:?} {monitoring:?} {of_runs:?} {of_engine:?} {of_store:?}",
             config.prices.table()

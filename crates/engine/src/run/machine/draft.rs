@@ -18,7 +18,7 @@ use perennial_store::{
 use serde_json::{Value, json};
 
 use super::{
-    Circumstances, Ending, Job, Machine, Policy, Reported, StopCause,
+    AskedBy, Circumstances, Ending, Fact, Job, Machine, Policy, Reported, StopCause,
     outcome::{Counts, nothing_done, stage_outcome},
     owner,
 };
@@ -159,6 +159,23 @@ impl Draft {
             });
         }
         self.report = Some(report);
+    }
+
+    /// Who asked for what follows, as an event before it (DUR-68).
+    pub(super) fn note(&mut self, asked: &AskedBy, fact: &Fact) {
+        let mut data = json!({ "request": asked.action.name(), "by": asked.by });
+        let job = match fact {
+            Fact::Skip { job, why } => {
+                data["why"] = json!(why);
+                Some(job.clone())
+            }
+            Fact::Limit(StageLimit { stage, most }) => {
+                (data["stage"], data["most"]) = (json!(stage), json!(most));
+                None
+            }
+            Fact::Look | Fact::Ended { .. } | Fact::Stop(_) | Fact::Pause | Fact::Unpause => None,
+        };
+        self.events.push(NewEvent { kind: "requested".to_owned(), job, attempt: None, data });
     }
 
     /// What the attempt warned of, as one event of the run.

@@ -165,6 +165,7 @@ impl Play {
             claim_for: self.claims_inline.then(|| self.node.clone()),
             settings: crate::EngineSettings::default(),
             services: ServicesNow::default(),
+            asked: None,
         };
         let Ok(Some(decision)) = self.machine.decide(&self.workflow, fact, &at) else { return };
         let committed = self.store.commit(decision.clone()).await;

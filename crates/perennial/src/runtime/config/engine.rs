@@ -22,6 +22,7 @@ pub(crate) struct EngineSection {
     children_max: Option<usize>,
     group_depth_max: Option<usize>,
     wake_spread: Option<Span>,
+    authority_within: Option<Span>,
     lease_ttl: Option<Span>,
     drain_timeout: Option<Span>,
 }
@@ -58,6 +59,7 @@ impl EngineSection {
             children_max: self.children_max.unwrap_or(usual.children_max),
             group_depth_max: self.group_depth_max.unwrap_or(usual.group_depth_max),
             wake_spread: span(self.wake_spread, usual.wake_spread),
+            authority_within: span(self.authority_within, usual.authority_within),
         }
     }
 

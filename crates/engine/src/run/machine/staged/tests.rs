@@ -334,6 +334,7 @@ impl Play {
             claim_for: claims.then(|| self.node.clone()),
             settings: crate::EngineSettings::default(),
             services: ServicesNow::default(),
+            asked: None,
         };
         let Ok(Some(decision)) = self.machine.decide(&*self.workflow, fact, &at) else {
             return false;
