@@ -377,7 +377,8 @@ async fn what_is_cancelled_ends_for_all_who_follow_and_its_tools_stop() {
 
         // Who does not wait any longer cancels it.
         let own = id("b", 1);
-        let order = order();
+        // Longer than the test waits.
+        let order = Order { deadline_ms: 10_000_000, ..order() };
         let (tells, mut told) = mpsc::unbounded_channel();
         let heard_it = async |it: Progress| tells.send(it.stage).unwrap();
         let connect = || std::future::ready(Ok(desk.stream()));
