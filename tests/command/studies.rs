@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use perennial::{Store, engine::workflow::RetryPolicy};
-use perennial_testkit::{PerennialBinary, RunningBinary};
+use perennial_testkit::{PerennialBinary, RunningBinary, postgres};
 
 use self::{
     platform::{Platform, Terms},
     program::{Wish, study},
 };
-use crate::world::{SOON, World};
+use crate::world::{SOON, World, json_lines};
 
 // The rooms of the example themselves.
 #[path = "../../examples/staged_jobs/platform.rs"]
@@ -133,4 +133,84 @@ fn a_study_that_is_killed_and_then_stopped_is_finished_by_the_next_start() {
     assert!(retried.stderr.contains(" jobs are made again\n"), "{retried:?}");
     assert!(retried.stderr.contains("generation/5:swift:shop is begun"), "{retried:?}");
     assert_eq!(ends(&retried.stdout), ENDS, "it is refused for good");
+}
+
+/// Proves INV-15.
+/// 19.3.3: the program works on a server, and the command, which has nothing of its workflow, steers it from beside.
+#[test]
+fn a_study_is_paused_skipped_and_cancelled_from_beside_its_program() {
+    let Some(cluster) = postgres::cluster() else { return };
+    let database = cluster.database("studies").unwrap();
+    let (world, url) = (World::new(), database.url());
+    let perennial = |code, args: &[&str]| world.expect(code, &[args, &["--store", &url]].concat());
+    let mut process = until(&world, &url, "is begun");
+    let paused = perennial(0, &["pause", "study"]).stderr;
+    assert!(
+        paused.contains("run study is paused; let it go on with: perennial unpause study"),
+        "{paused}"
+    );
+    process.wait_for("the pause", SOON, |it| it.stderr().contains("\nrun_paused\n")).unwrap();
+    assert_eq!(
+        json_lines(&perennial(0, &["pause", "study", "--json"]).stdout)[0]["changed"],
+        false
+    );
+    let explained = perennial(0, &["explain", "study"]).stdout;
+    assert!(
+        explained.contains("  it is paused: nothing starts until it is let go on\n"),
+        "{explained}"
+    );
+    assert!(!explained.contains("no command can do that"), "{explained}");
+    let listed = perennial(0, &["runs"]);
+    assert_eq!(listed.stderr, "", "somebody works on it");
+
+    // One that is wanted, and not begun: it is not to be made.
+    let open = |view: &serde_json::Value| {
+        let mut steps = view["steps"].as_array().unwrap().iter();
+        let is_open = |step: &&serde_json::Value| {
+            step["state"] == "ready" && step["step"].as_str().unwrap().starts_with("generation/")
+        };
+        steps.rfind(is_open).map(|step| step["step"].as_str().unwrap().to_owned())
+    };
+    let shown = perennial(0, &["show", "study", "--json"]).stdout;
+    let step = open(&serde_json::from_str(&shown).unwrap()).expect("it was paused early");
+    let why = perennial(0, &["explain", "study", &step]).stdout;
+    assert!(why.contains("its run is paused"), "{why}");
+    let skipped = perennial(0, &["skip", "study", &step, "--why", "too dear"]);
+    assert_eq!(skipped.stdout, format!("step {step} of run study is skipped\n"));
+    let again = perennial(0, &["skip", "study", &step]).stdout;
+    assert_eq!(again, format!("step {step} of run study was skipped before\n"));
+    let none = perennial(12, &["skip", "study", "generation/nobody"]).stderr;
+    assert!(none.contains("run study has no step generation/nobody now; to be made: "), "{none}");
+
+    let mistyped = perennial(12, &["explain", "study", "generation/nobody"]).stderr;
+    assert!(
+        mistyped.contains("nobody, and its stage generation gets no more; it has: "),
+        "{mistyped}"
+    );
+    let not_yet = perennial(12, &["explain", "study", "analysis/nobody"]).stderr;
+    assert!(not_yet.contains("nobody yet: stage analysis gets more as others end"), "{not_yet}");
+
+    let goes_on = perennial(0, &["unpause", "study"]).stderr;
+    assert!(goes_on.starts_with("run study goes on at node study-"), "{goes_on}");
+    process.wait_for("its going on", SOON, |it| it.stderr().contains("\nrun_resumed\n")).unwrap();
+    let early = perennial(2, &["unpause", "study"]).stderr;
+    assert!(early.contains("run study is not paused: it is running, and node study-"), "{early}");
+    let early = perennial(2, &["retry", "study"]).stderr;
+    assert!(early.contains("has not ended: it is running\nhelp: perennial show study"), "{early}");
+    // What follows from the skip is decided by the program.
+    let end = "% stage generation has ended";
+    process.wait_for(end, SOON, |it| it.stderr().contains(end)).unwrap();
+    assert!(!process.stderr().contains(&format!("{step} is begun")), "{}", process.stderr());
+    let follows = step.replace("generation", "analysis");
+    let why = perennial(0, &["explain", "study", &follows]).stdout;
+    assert!(why.contains("has ended: skipped (upstream)"), "{why}");
+
+    let cancelled = perennial(0, &["cancel", "study"]).stderr;
+    assert!(cancelled.contains("run study is being cancelled; node study-"), "{cancelled}");
+    let output = process.wait(SOON).unwrap();
+    assert!(output.stdout.contains("run study cancelled\n"), "{output:?}");
+    let late = perennial(2, &["cancel", "study"]).stderr;
+    assert!(late.contains("run study has ended (cancelled): there is nothing to cancel"), "{late}");
+    let whole = world.output(&["journal", "verify", "--store", &url]);
+    assert_eq!(whole.status.code(), Some(0), "{whole:?}");
 }
