@@ -11,12 +11,14 @@ use perennial::engine::{AfterWait, AttemptCx, Unavailable};
 use perennial::records::{Failure, FailureClass};
 use perennial::service::ServiceKey;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::{
     Notes,
     answers::{Found, Severity, read},
-    catalogue::{Asked, by_analyzer},
-    fakes::{Network, Scaffold},
+    catalogue::{ANALYZERS, Asked, by_analyzer},
+    fakes::{Network, Scaffold, parts},
+    frames::{Order, WorkId},
     generation::App,
 };
 
@@ -115,14 +117,28 @@ impl Activity for RunTools {
         let address = permit.endpoint().unwrap_or_default().to_owned();
         (self.notes)(&format!("asked {analyzer} {address}"));
         let target = running.as_ref().and_then(|app| app.endpoint()).unwrap_or("its code");
-        let answer = self.network.ask(&address, target, &code, &tools).await;
+        let id = WorkId { job: format!("{}/{}", cx.run, cx.job), attempt: cx.attempt };
+        let within = ANALYZERS.iter().find(|it| it.name == analyzer).map(|it| it.within);
+        let order = Order {
+            to: parts(&address).1.to_owned(),
+            target: target.to_owned(),
+            code,
+            tools: tools.clone(),
+            deadline_ms: within.map_or(0, |it| it.as_millis().try_into().unwrap_or(u64::MAX)),
+        };
+        // How far it is can be seen, and is lost without a loss.
+        let heard = async |progress| drop(cx.heartbeat(json!(progress)).await);
+        let answer = self.network.ask(&address, &id, &order, heard).await;
         permit.settle(answer.as_ref().err());
         let answer = answer.map_err(|failure| {
+            if ![FailureClass::Transient, FailureClass::Overloaded].contains(&failure.class) {
+                return failure.into();
+            }
             // It went away meanwhile. That uses no try: the job comes back when the service does.
             let gone = Unavailable::new(format!("service {service}: {}", failure.message));
-            gone.retry_at(cx.now).then(AfterWait::Skip)
+            ActivityError::from(gone.retry_at(cx.now).then(AfterWait::Skip))
         })?;
-        let (found, problems) = read(&answer, &tools);
+        let (found, problems) = read(answer.as_str().unwrap_or_default(), &tools);
         let findings = Findings(BTreeMap::from([(analyzer, found)]));
         Ok(if problems.is_empty() {
             Ended::Done(findings)

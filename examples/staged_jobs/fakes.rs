@@ -2,16 +2,26 @@
 
 use std::{
     collections::BTreeSet,
-    fs, io,
+    fs,
+    future::ready,
+    io::{self, ErrorKind},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use futures_util::stream::iter;
 use perennial::records::{Failure, FailureClass};
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
 
-use super::generation::{App, Order, PARTS};
+use super::{
+    analyzer::{Analyzer, Bounds, Tools},
+    caller::{NoResult, ask},
+    frames::{Code, FRAME_MAX, Order, Progress, WorkId},
+    generation::{self, App, PARTS},
+    works::{End, Reporter},
+};
 
 /// What an app contains that does not build.
 const MISSING: &str = "import nothing_that_there_is";
@@ -28,12 +38,12 @@ pub(super) struct FakeModel {
 impl FakeModel {
     pub(super) async fn complete(
         &self,
-        order: &Order,
+        order: &generation::Order,
         part: &str,
         attempt: u32,
     ) -> Result<String, Failure> {
         tokio::time::sleep(self.pace).await; // real time: it thinks
-        let Order { model, template, .. } = order;
+        let generation::Order { model, template, .. } = order;
         match (model.as_str(), template.as_str(), part) {
             ("swift", "shop", _) => Err(Failure::new(
                 FailureClass::Permanent,
@@ -49,7 +59,7 @@ impl FakeModel {
     }
 }
 
-/// Who is reached at which address. Cheap to clone.
+/// Which apps are reached at which address. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Network {
     pace: Duration,
@@ -62,33 +72,89 @@ impl Network {
     }
 
     pub(super) fn comes(&self, address: &str) {
-        self.there.lock().unwrap_or_else(PoisonError::into_inner).insert(address.to_owned());
+        self.there().insert(address.to_owned());
     }
 
     pub(super) fn goes(&self, address: &str) {
-        self.there.lock().unwrap_or_else(PoisonError::into_inner).remove(address);
+        self.there().remove(address);
     }
 
-    /// Asks an analyzer to look at what is at `target`: it fails when one of the two goes meanwhile.
-    pub(super) async fn ask(
-        &self,
-        analyzer: &str,
-        target: &str,
-        code: &str,
-        tools: &[String],
-    ) -> Result<String, Failure> {
-        tokio::time::sleep(self.pace).await; // real time: it works
-        let there = self.there.lock().unwrap_or_else(PoisonError::into_inner);
-        // A process of its own is kept by its driver.
-        let is_fake = |address: &&str| address.starts_with("fake:");
-        let gone = [analyzer, target].into_iter().filter(is_fake).find(|it| !there.contains(*it));
-        match gone {
-            Some(gone) => {
-                let what = format!("{gone} has closed the connection");
-                Err(Failure::new(FailureClass::Transient, "APP4", what))
-            }
-            None => Ok(answer(code, tools)),
+    fn there(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.there.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The tools of an analyzer: they look at what is at their target, and fail when that goes meanwhile.
+    pub(super) fn tools(&self) -> Tools {
+        let network = self.clone();
+        Tools::new(move |order: Order, reporter: Reporter| {
+            let network = network.clone();
+            async move { network.looked(&order, &reporter).await }
+        })
+    }
+
+    async fn looked(&self, order: &Order, reporter: &Reporter) -> End {
+        reporter.tell(
+            "started",
+            0.0,
+            &format!("{} tools look at {}", order.tools.len(), order.target),
+        );
+        tokio::time::sleep(self.pace).await; // real time: they work
+        let target = &order.target;
+        if target.starts_with("fake:") && !self.there().contains(target) {
+            return Err((Code::Gone, format!("{target} has closed the connection")));
         }
+        reporter.tell("finished", 1.0, "");
+        Ok(Value::String(answer(&order.code, &order.tools)))
+    }
+
+    /// Asks the analyzer at `address`, and tells how far it is meanwhile.
+    pub(super) async fn ask<H: Future<Output = ()>>(
+        &self,
+        address: &str,
+        id: &WorkId,
+        order: &Order,
+        heard: impl FnMut(Progress) -> H,
+    ) -> Result<Value, Failure> {
+        let asked = match parts(address) {
+            (at, _) if !at.is_empty() => {
+                ask(|| TcpStream::connect(at), FRAME_MAX, id, order, heard).await
+            }
+            // A process that cannot speak is spoken for, for as long as it is asked.
+            _ => {
+                let analyzer = Analyzer::new(&order.to, self.tools(), Bounds::default());
+                let (near, far) = tokio::io::duplex(64 << 10);
+                let mut near = Some(near);
+                let connect =
+                    move || ready(near.take().ok_or_else(|| ErrorKind::ConnectionRefused.into()));
+                tokio::select! {
+                    asked = ask(connect, FRAME_MAX, id, order, heard) => asked,
+                    () = analyzer.serve(iter([far])) => Err(NoResult::Lost("it ended".to_owned())),
+                }
+            }
+        };
+        asked.map_err(|none| {
+            let (class, what) = match none {
+                NoResult::Lost(why) => (FailureClass::Transient, format!("{address}: {why}")),
+                NoResult::Told(code, why) => (class(code), why),
+            };
+            Failure::new(class, "APP4", what)
+        })
+    }
+}
+
+/// Where an analyzer listens, and what it is asked as there: an address may have been somebody's before. One that does not
+/// listen is nowhere.
+pub(super) fn parts(address: &str) -> (&str, &str) {
+    address.strip_prefix("tcp://").and_then(|rest| rest.split_once('/')).unwrap_or(("", address))
+}
+
+/// Whether it may go better at another time.
+fn class(code: Code) -> FailureClass {
+    match code {
+        Code::Gone | Code::Cancelled | Code::UnknownWork | Code::NotDone => FailureClass::Transient,
+        Code::Deadline => FailureClass::Timeout,
+        Code::Busy => FailureClass::Overloaded,
+        Code::Malformed | Code::UnknownType | Code::TooLarge => FailureClass::Permanent,
     }
 }
 

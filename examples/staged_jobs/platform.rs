@@ -7,18 +7,26 @@
 //! | `analysis` | tools look at apps: a group for each app, a child for each analyzer |
 //! | `answers` | what analyzers answer, and what is read from it |
 //! | `catalogue` | which tool belongs to which analyzer, and which of these need the app itself to run |
+//! | `frames` | the tool protocol: what analyzers are told and tell, a line each |
+//! | `analyzer` | an analyzer as a service: what is said on its connections |
+//! | `works` | what it has begun: that is followed, kept until it is fetched, and cancelled |
+//! | `caller` | who has an analyzer do work |
 //! | `services` | the drivers of what jobs use: the model, the analyzers, the apps |
 //! | `fakes` | a model and a network that are none, and the folder with the apps |
 //! | `report` | what came of a study, in rows |
 
 pub(crate) mod analysis;
+pub(crate) mod analyzer;
 pub(crate) mod answers;
+pub(crate) mod caller;
 pub(crate) mod catalogue;
 mod fakes;
+pub(crate) mod frames;
 pub(crate) mod generation;
 pub(crate) mod report;
 mod services;
 mod study;
+pub(crate) mod works;
 
 use std::{path::Path, sync::Arc, time::Duration};
 

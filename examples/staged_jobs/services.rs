@@ -2,26 +2,36 @@
 //! performance analyzer is a process of its own; an app that does not build cannot be started, ever.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+    io,
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
+
+use futures_util::stream::unfold;
 
 use perennial::service::{
     ChildProcess, DriverFuture, Epoch, Instance, Probe, ProbeResult, Scope, ServiceDriver,
     ServiceKey, ServiceSpec, ServiceTerms, StartError, StopError, StopMode,
 };
+use tokio::net::{TcpListener, TcpStream};
 
-use super::fakes::{Network, Scaffold};
+use super::{
+    analyzer::{Analyzer, Bounds, Tools},
+    caller::lives,
+    fakes::{Network, Scaffold, parts},
+    frames::FRAME_MAX,
+};
 
 /// How often the dynamic analyzer falls over.
 const FALLS: u32 = 2;
 
 /// All of them; nothing takes longer than some `pace`.
 pub(super) fn declared(network: &Network, scaffold: &Scaffold, pace: Duration) -> Vec<ServiceSpec> {
-    let fake = |falls| Fake { network: network.clone(), pace, falls: AtomicU32::new(falls).into() };
+    let analyzer = |falls| FakeAnalyzer {
+        tools: network.tools(),
+        falls: AtomicU32::new(falls),
+        lasts: pace / 2,
+    };
     let terms = ServiceTerms {
         start_probe_every: pace,
         start_backoff: pace,
@@ -32,11 +42,11 @@ pub(super) fn declared(network: &Network, scaffold: &Scaffold, pace: Duration) -
     // Nobody looks at an app twice.
     let of_apps = ServiceTerms { idle_stop: pace, ..terms };
     vec![
-        ServiceSpec::new("llm", fake(0)).terms(terms).calls_max(4),
-        ServiceSpec::new("static", fake(0)).terms(terms),
-        ServiceSpec::new("dynamic", fake(FALLS)).terms(terms).calls_max(3),
+        ServiceSpec::new("llm", Model).terms(terms).calls_max(4),
+        ServiceSpec::new("static", analyzer(0)).terms(terms),
+        ServiceSpec::new("dynamic", analyzer(FALLS)).terms(terms).calls_max(3),
         ServiceSpec::new("performance", process(scaffold)).terms(terms).calls_max(1),
-        ServiceSpec::new("ai", fake(0)).terms(terms),
+        ServiceSpec::new("ai", analyzer(0)).terms(terms),
         ServiceSpec::new("app", apps).scope(Scope::Keyed).terms(of_apps),
     ]
 }
@@ -48,48 +58,86 @@ fn process(scaffold: &Scaffold) -> ChildProcess {
     ChildProcess::new("/bin/sh").arg("-c").arg(script).arg(apps).ready_line("ready as ")
 }
 
-/// Something that answers, and falls over so often.
-#[derive(Clone, Debug)]
-struct Fake {
-    network: Network,
-    pace: Duration,
-    falls: Arc<AtomicU32>,
+/// It is always there.
+#[derive(Debug)]
+struct Model;
+
+impl ServiceDriver for Model {
+    fn start<'a>(
+        &'a self,
+        key: &'a ServiceKey,
+        epoch: Epoch,
+    ) -> DriverFuture<'a, Result<Instance, StartError>> {
+        Box::pin(async move { Ok(Instance::at(format!("fake://{key}/{epoch}"))) })
+    }
+
+    fn stop<'a>(&'a self, _: &'a Instance, _: StopMode) -> DriverFuture<'a, Result<(), StopError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn probe<'a>(&'a self, _: &'a Instance, _: Probe) -> DriverFuture<'a, ProbeResult> {
+        Box::pin(async { ProbeResult::Pass })
+    }
 }
 
-impl ServiceDriver for Fake {
+/// It listens on this machine, and falls over so often.
+#[derive(Debug)]
+struct FakeAnalyzer {
+    tools: Tools,
+    falls: AtomicU32,
+    /// So long it lasts where it falls over: less than anything that it is asked for.
+    lasts: Duration,
+}
+
+/// Who connects next.
+async fn accepted(listener: TcpListener) -> Option<(TcpStream, TcpListener)> {
+    loop {
+        if let Ok((stream, _)) = listener.accept().await {
+            return Some((stream, listener));
+        }
+        // real time: there are too many connections, or the like, and fewer soon
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+impl ServiceDriver for FakeAnalyzer {
     fn start<'a>(
         &'a self,
         key: &'a ServiceKey,
         epoch: Epoch,
     ) -> DriverFuture<'a, Result<Instance, StartError>> {
         Box::pin(async move {
-            let address = format!("fake://{key}/{epoch}");
-            self.network.comes(&address);
-            let instance = Instance::at(address.clone());
+            let no_port = |error: io::Error| StartError::Retryable(error.to_string().into());
+            let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(no_port)?;
+            let at = listener.local_addr().map_err(no_port)?;
+            let address = format!("tcp://{at}/{key}/{epoch}");
+            let (_, name) = parts(&address);
+            let serves = Analyzer::new(name, self.tools.clone(), Bounds::default());
+            let serves = serves.serve(Box::pin(unfold(listener, accepted)));
             let falls = |left: u32| left.checked_sub(1);
-            if self.falls.fetch_update(Ordering::SeqCst, Ordering::SeqCst, falls).is_err() {
-                return Ok(instance);
-            }
-            let (network, lasts) = (self.network.clone(), self.pace / 2);
-            Ok(instance.kept_by(async move {
-                tokio::time::sleep(lasts).await; // real time: less than anything that it is asked for
-                network.goes(&address);
+            let falls = self.falls.fetch_update(Ordering::SeqCst, Ordering::SeqCst, falls).is_ok();
+            let lasts = if falls { self.lasts } else { Duration::MAX };
+            Ok(Instance::at(address).kept_by(async move {
+                // real time: it lasts so long
+                let _ = tokio::time::timeout(lasts, serves).await;
                 "it fell over".into()
             }))
         })
     }
 
-    fn stop<'a>(
-        &'a self,
-        instance: &'a Instance,
-        _: StopMode,
-    ) -> DriverFuture<'a, Result<(), StopError>> {
-        self.network.goes(instance.endpoint().unwrap_or_default());
+    fn stop<'a>(&'a self, _: &'a Instance, _: StopMode) -> DriverFuture<'a, Result<(), StopError>> {
+        // Whoever keeps it drops it.
         Box::pin(async { Ok(()) })
     }
 
-    fn probe<'a>(&'a self, _: &'a Instance, _: Probe) -> DriverFuture<'a, ProbeResult> {
-        Box::pin(async { ProbeResult::Pass })
+    fn probe<'a>(&'a self, instance: &'a Instance, _: Probe) -> DriverFuture<'a, ProbeResult> {
+        Box::pin(async move {
+            let (at, _) = parts(instance.endpoint().unwrap_or_default());
+            match lives(TcpStream::connect(at), FRAME_MAX).await {
+                Ok(()) => ProbeResult::Pass,
+                Err(why) => ProbeResult::Fail(why.into()),
+            }
+        })
     }
 }
 

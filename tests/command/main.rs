@@ -31,6 +31,7 @@ mod sent;
 mod signals;
 mod staged;
 mod stores;
+mod studies;
 mod tree;
 mod upgraded;
 mod verbs;

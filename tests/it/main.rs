@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "fixtures of a test")]
 
 mod agreeing;
+mod analyzing;
 mod attempts;
 mod authority;
 mod bounds;

@@ -28,6 +28,7 @@ mod explain;
 mod guard;
 mod journal;
 mod machine;
+mod told;
 
 pub use self::explain::Explanation;
 pub(crate) use self::{
@@ -37,4 +38,5 @@ pub(crate) use self::{
     explain::{Known, explain},
     guard::Guard,
     machine::{child_job, owner, planned_job},
+    told::{is_tellable, tell},
 };

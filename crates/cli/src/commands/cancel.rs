@@ -14,7 +14,8 @@ use super::{
 };
 use crate::{
     args::{RunIdArgs, UnpauseArgs},
-    exit, output,
+    exit::{self, failed_with},
+    output,
 };
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -98,16 +99,29 @@ pub(super) async fn unpaused_elsewhere(args: &UnpauseArgs) -> anyhow::Result<Opt
     let told = async {
         let handle = runtime.runs().get(&run).await?;
         let record = handle.view().await?.run;
-        let node = record.owner.filter(|_| record.owner_alive && record.state == RunState::Paused);
-        match node {
-            Some(node) => handle.unpause().await.map(|changed| Some((changed, node.node))),
-            None => Ok(None),
-        }
+        let state = record.state;
+        let Some(node) = record.owner.filter(|_| record.owner_alive) else { return Ok(None) };
+        let changed = match state {
+            RunState::Paused => handle.unpause().await?,
+            RunState::Pending
+            | RunState::Running
+            | RunState::Cancelling
+            | RunState::Succeeded
+            | RunState::PartiallySucceeded
+            | RunState::Failed
+            | RunState::TimedOut
+            | RunState::Cancelled => false,
+        };
+        Ok(Some((changed, state, node.node)))
     };
     let told = told.await;
     runtime.shutdown().await;
     let told = told.map_err(|error| hint::refused(&error, &hint))?;
-    let Some((changed, node)) = told else { return Ok(None) };
+    let Some((changed, state, node)) = told else { return Ok(None) };
+    if state != RunState::Paused {
+        let text = format!("run {run} is not paused: it is {state}, and node {node} works on it");
+        return Err(failed_with(exit::USAGE, text, hint.show(run.as_str())));
+    }
     if args.output.json {
         output::json(&json!({ "type": "unpause", "run": run, "changed": changed, "node": node }))?;
     } else {

@@ -207,6 +207,8 @@ fn waits(view: &RunView, blocked: Option<&Blocked>) -> Vec<Value> {
     }
     match blocked {
         None => (),
+        // Whoever works on it has its workflow.
+        Some(Blocked::OfAHost) if view.run.owner_alive => (),
         Some(Blocked::OfAHost) => {
             let text = host::goes_on(&view.run.workflow);
             waits.push(json!({ "why": "host", "text": text }));
@@ -263,9 +265,13 @@ fn wait(view: &RunView, job: &JobRecord) -> Value {
         (JobState::Suspended, _) => suspended(wait, job),
         (JobState::Joining, _) => joining(view, job),
         (_, Some(at)) => {
-            let why = last.and_then(|attempt| attempt.message.as_deref()).unwrap_or("no reason");
-            let reason = output::cut(why, 120);
-            ("retry", format!("step {}: is tried again not before {at}: {reason}", job.key))
+            let why = last.and_then(|attempt| attempt.message.as_deref());
+            let text = match why.map(|why| output::cut(why, 120)) {
+                Some(why) => format!("step {}: is tried again not before {at}: {why}", job.key),
+                // It has waited, and did not fail.
+                None => format!("step {}: begins not before {at}", job.key),
+            };
+            ("retry", text)
         }
         (_, None) => ("ready", format!("step {}: is due", job.key)),
     };

@@ -32,7 +32,8 @@ pub(super) fn meant<'a>(
             }
             NotMeant::None(there) => {
                 let there = listed(&there);
-                (exit::NOT_FOUND, format!("run {run} has no step {step} yet; it has: {there}"))
+                let none = none(view, typed);
+                (exit::NOT_FOUND, format!("run {run} has no step {step}{none}; it has: {there}"))
             }
             NotMeant::Several(these) => {
                 let (many, these) = (these.len(), listed(&these));
@@ -43,6 +44,19 @@ pub(super) fn meant<'a>(
         };
         failed_with(code, text, hint.show(run))
     })
+}
+
+/// Whether it may come: by its stage, where that is named, else as long as the run has not ended.
+fn none(view: &RunView, typed: &str) -> String {
+    let named = typed.split_once('/').map_or("", |(stage, _)| stage);
+    let stage = view.stages.iter().find(|stage| stage.stage == named);
+    let state = stage.map(|stage| stage.state.name());
+    match state {
+        _ if view.run.state.is_terminal() => String::new(),
+        Some("waiting" | "open") => format!(" yet: stage {named} gets more as others end"),
+        Some(_) => format!(", and its stage {named} gets no more"),
+        None => " yet".to_owned(),
+    }
 }
 
 /// Why no step is meant.

@@ -60,9 +60,15 @@ pub(super) async fn retry(args: RetryArgs, config: Config) -> anyhow::Result<i32
     let state = view.run.state;
     if !state.is_terminal() {
         let text = format!("run {named} has not ended: it is {state}");
-        let paused = state == RunState::Paused;
         let id = named.as_str();
-        let help = if paused { hint.unpause(id) } else { hint.resume(id) };
+        let help = if state == RunState::Paused {
+            hint.unpause(id)
+        } else if stages::is_staged(&view) || view.run.owner_alive {
+            // No command goes on with it here.
+            hint.show(id)
+        } else {
+            hint.resume(id)
+        };
         return Err(failed_with(exit::USAGE, text, help));
     }
     if stages::is_staged(&view) {

@@ -75,7 +75,7 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<i32> {
         biased;
         signal = signals.next() => {
             let stopped = interrupted(runtime, signal, &mut signals, &lot, following, shown, &hint);
-            return Ok(stopped.await);
+            return Ok(Box::pin(stopped).await);
         }
         ended = &mut following => ended,
         _ = runtime.ended() => Err(given_up(lifecycle, lot.goes_on(&hint))),

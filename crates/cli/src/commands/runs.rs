@@ -100,8 +100,12 @@ fn print(runs: &[Listed], hint: &Hint) -> anyhow::Result<()> {
     for line in table(runs, output::width()) {
         output::line(&line)?;
     }
-    let is_left =
-        |listed: &&Listed| !listed.run.state.is_terminal() && listed.run.state != RunState::Paused;
+    let is_left = |listed: &&Listed| {
+        let state = listed.run.state;
+        let is_open = !state.is_terminal() && state != RunState::Paused;
+        // Whoever works on it goes on with it.
+        is_open && !listed.run.owner_alive
+    };
     for Listed { run, .. } in runs.iter().filter(is_left).filter(|listed| listed.is_of_a_host) {
         output::talk(&format!("run {}: {}", run.run, host::goes_on(&run.workflow)));
     }

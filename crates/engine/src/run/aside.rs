@@ -6,11 +6,11 @@
 use std::sync::Arc;
 
 use perennial_core::run::{JobKey, RunId};
-use perennial_store::{Leases, StageLimit, StoreError};
+use perennial_store::{Leases, NewEvent, StageLimit, StoreError};
 
 use super::{
     actor::Shell,
-    machine::{Fact, StopCause},
+    machine::{AskedBy, Fact, StopCause},
 };
 use crate::{Action, Services, Workflow};
 
@@ -55,6 +55,14 @@ pub(crate) struct Requested {
     pub(crate) request: Request,
     /// Nothing for the host itself.
     pub(crate) by: Option<String>,
+}
+
+impl Requested {
+    /// Who asked, where that is not the host itself, as the event before what follows.
+    pub(super) fn event(&self) -> Option<NewEvent> {
+        let by = self.by.clone()?;
+        Some(AskedBy { action: self.request.action(), by }.event(&self.request.fact()))
+    }
 }
 
 /// Decides and commits; answers whether that changed anything. A run that is cancelled this way has

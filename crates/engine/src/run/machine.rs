@@ -24,8 +24,8 @@ use perennial_core::{
     service::ServiceKey,
 };
 use perennial_store::{
-    Admissions, AttemptRecord, Committed, Decision, Deferral, JobPart, Keyed, Lease, NewJob,
-    NewWait, NodeRef, RunView, StageLimit, Turn, WaitEnd,
+    Admissions, AttemptRecord, Committed, Decision, Deferral, JobPart, Keyed, Lease, NewEvent,
+    NewJob, NewWait, NodeRef, RunView, StageLimit, Turn, WaitEnd,
 };
 use serde_json::{Value, json};
 
@@ -238,6 +238,25 @@ pub(super) struct ServicesNow {
     pub(super) offered: Offered,
     /// Whom those admit that jobs of the run wait for.
     pub(super) admissions: Admissions,
+}
+
+impl AskedBy {
+    /// Who asked, as the event before what follows.
+    pub(super) fn event(&self, fact: &Fact) -> NewEvent {
+        let mut data = json!({ "request": self.action.name(), "by": self.by });
+        let job = match fact {
+            Fact::Skip { job, why } => {
+                data["why"] = json!(why);
+                Some(job.clone())
+            }
+            Fact::Limit(StageLimit { stage, most }) => {
+                (data["stage"], data["most"]) = (json!(stage), json!(most));
+                None
+            }
+            Fact::Look | Fact::Ended { .. } | Fact::Stop(_) | Fact::Pause | Fact::Unpause => None,
+        };
+        NewEvent { kind: "requested".to_owned(), job, attempt: None, data }
+    }
 }
 
 impl Job {

@@ -1,6 +1,6 @@
 //! What is asked of a run: pause, cancel, skip, signals, a further round.
 
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{num::NonZeroU32, time::Duration};
 
 use perennial_core::run::JobKey;
 use perennial_store::{Accepted, StageLimit, StoreError};
@@ -9,9 +9,8 @@ use serde::Serialize;
 
 use super::{RunError, RunHandle};
 use crate::{
-    Workflow,
     patience::{STORE_WITHIN, patiently},
-    run::{Message, Request, Requested, settle},
+    run::{Message, Request, Requested, is_tellable, settle, tell},
     sent::Sent,
     services::Reads,
     staged::Which,
@@ -44,7 +43,7 @@ impl RunHandle {
     ///
     /// # Errors
     ///
-    /// When it has ended, nobody here runs it, or the store is away.
+    /// When it has ended, the store is away, or this build does not know its workflow and no node lives that works on it.
     pub async fn pause(&self) -> Result<bool, RunError> {
         self.set_pause(true).await
     }
@@ -245,7 +244,8 @@ impl RunHandle {
     /// # Errors
     ///
     /// [`RunError::Store`] with [`StoreError::NotFound`] when it has no such job yet, with
-    /// [`StoreError::InvalidState`] when the job has ended; else as [`pause`](Self::pause).
+    /// [`StoreError::InvalidState`] when the job has ended; else as [`pause`](Self::pause). Where this build does not know
+    /// its workflow, [`RunError::NotRunnable`] also for a group, and for a run that is not in stages.
     ///
     /// # Cancel safety
     ///
@@ -399,11 +399,16 @@ impl RunHandle {
         }
     }
 
-    /// What a run executes that has no actor in this process and is not this node's: what is asked of it is
-    /// decided here, by its rows (DUR-5), and whoever runs it finds the decision when it next looks.
-    async fn elsewhere(&self, request: &Request) -> Result<Option<Arc<dyn Workflow>>, RunError> {
+    /// Of a run that has no actor in this process and is not this node's: what is asked of it is decided here, by its
+    /// rows (DUR-5), and whoever runs it finds the decision when it next looks. Nothing when there is nothing to decide.
+    async fn elsewhere(
+        &self,
+        requested: &Requested,
+    ) -> Result<Option<Result<bool, StoreError>>, RunError> {
+        let request = &requested.request;
         let services = &self.runs.services;
-        let record = self.view().await?.run;
+        let view = self.view().await?;
+        let record = &view.run;
         let is_ours = record.owner.is_some() && record.owner == services.registered_node();
         if record.state.is_terminal() || is_ours {
             return Ok(None);
@@ -413,7 +418,14 @@ impl RunHandle {
             // What follows is asked.
             Request::Skip { .. } | Request::Limit(_) => Reads::ToExecute,
         };
-        self.runs.revived_as(&record, reads).await.map(Some)
+        match self.runs.revived_as(record, reads).await {
+            Ok(workflow) => Ok(Some(settle(services, &self.run, &workflow, requested).await)),
+            // Who works on it knows its workflow.
+            Err(RunError::NotRunnable(_)) if record.owner_alive && is_tellable(&view, request) => {
+                Ok(Some(tell(services, view, requested).await))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Asks whoever runs it here, or decides by its rows; nothing when it has ended, before or meanwhile.
@@ -440,12 +452,7 @@ impl RunHandle {
         let answer = match (aside, self.runs.services.run_address(&self.run)) {
             (Some(answer), _) => Ok(answer),
             (None, Some(address)) => address.call(message, REPLY_WITHIN).await,
-            (None, None) => match self.elsewhere(&request.request).await? {
-                Some(workflow) => {
-                    Ok(settle(&self.runs.services, &self.run, &workflow, &request).await)
-                }
-                None => Err(CallError::NoProc),
-            },
+            (None, None) => Box::pin(self.elsewhere(&request)).await?.ok_or(CallError::NoProc),
         };
         match answer {
             // An actor whose run has ended refuses nothing, and stops.

@@ -163,19 +163,7 @@ impl Draft {
 
     /// Who asked for what follows, as an event before it (DUR-68).
     pub(super) fn note(&mut self, asked: &AskedBy, fact: &Fact) {
-        let mut data = json!({ "request": asked.action.name(), "by": asked.by });
-        let job = match fact {
-            Fact::Skip { job, why } => {
-                data["why"] = json!(why);
-                Some(job.clone())
-            }
-            Fact::Limit(StageLimit { stage, most }) => {
-                (data["stage"], data["most"]) = (json!(stage), json!(most));
-                None
-            }
-            Fact::Look | Fact::Ended { .. } | Fact::Stop(_) | Fact::Pause | Fact::Unpause => None,
-        };
-        self.events.push(NewEvent { kind: "requested".to_owned(), job, attempt: None, data });
+        self.events.push(asked.event(fact));
     }
 
     /// What the attempt warned of, as one event of the run.

@@ -1,0 +1,131 @@
+//! One study as a program that may be stopped, killed, paused and cancelled at any moment: whoever starts it again goes on with
+//! it, and what is seen of it elsewhere is what the command shows.
+
+use std::{
+    error::Error,
+    io::{self, Write as _},
+};
+
+use perennial::{
+    Adoption, RunId, RunState, Runtime, Store,
+    engine::{DrainReport, RunHandle, StartRun, staged::Which},
+};
+
+use super::platform::{Platform, Study};
+
+/// The one that it has.
+pub(crate) const RUN: &str = "study";
+
+pub(crate) type Told = Result<(), Box<dyn Error + Send + Sync>>;
+
+/// What is wanted of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// It is begun, or gone on with.
+    GoOn,
+    /// What failed of it is made again: only who has its workflow can do that.
+    Retry,
+}
+
+/// Until the run has ended, or the process is told to stop: then what is under way ends or is given back, and that is told.
+pub(crate) async fn study(platform: &Platform, store: Store, wish: Wish) -> Told {
+    let shared = store.is_shared();
+    let mut builder = platform.on(store).adoption(Adoption::AtBoot);
+    if shared {
+        // Each process is a node of its own there.
+        builder = builder.node(format!("study-{}", std::process::id()));
+    }
+    let runtime = builder.start().await?;
+    let worked = tokio::select! {
+        worked = work(&runtime, platform, wish) => worked.map(|()| None),
+        signal = stop() => signal.map(Some).map_err(Into::into),
+    };
+    if let Ok(Some(signal)) = &worked {
+        writeln!(io::stderr(), "{signal}: stopping; what is under way has some seconds")?;
+    }
+    let drained = runtime.shutdown().await.drain;
+    if let (Some(_), Some(drained)) = (worked?, drained) {
+        writeln!(io::stderr(), "{}", words(&drained))?;
+    }
+    Ok(())
+}
+
+async fn work(runtime: &Runtime, platform: &Platform, wish: Wish) -> Told {
+    let id = RunId::parse(RUN)?;
+    let run = match wish {
+        Wish::GoOn => {
+            let start = platform.staged.start(&Study::usual())?;
+            runtime.runs().start(StartRun { run: Some(id), ..start }).await?
+        }
+        Wish::Retry => {
+            let run = runtime.runs().get(&id).await?;
+            let many = run.retry(&Which::Failed, true).await?;
+            writeln!(io::stderr(), "{many} jobs are made again")?;
+            run
+        }
+    };
+    follow(&run).await?;
+    let outcome = run.outcome().await?;
+    let mut out = io::stdout();
+    writeln!(out, "run {RUN} {}", outcome.state)?;
+    match platform.staged.output(&outcome.view) {
+        Ok(report) => write!(out, "{report}")?,
+        // One that was ended has none.
+        Err(error) => writeln!(out, "  {error}")?,
+    }
+    Ok(())
+}
+
+/// Tells how it goes, from now on, until it has ended.
+async fn follow(run: &RunHandle) -> Told {
+    let view = run.view().await?.run;
+    let mut talk = io::stderr();
+    writeln!(talk, "run {RUN} is {}, at {} %", view.state, view.progress.unwrap_or_default())?;
+    if view.state == RunState::Paused {
+        writeln!(talk, "it waits until somebody lets it go on: perennial unpause {RUN}")?;
+    }
+    let mut events = run.events(view.next_seq);
+    let mut has_ended = view.state.is_terminal();
+    while !has_ended {
+        let event = events.next().await?;
+        let stage = event.data["stage"].as_str().unwrap_or_default();
+        match (event.kind.as_str(), &event.job) {
+            ("run_closed", _) => has_ended = true,
+            ("run_paused" | "run_resumed" | "run_cancelling", _) => {
+                writeln!(talk, "{}", event.kind)?;
+            }
+            ("stage_closed", _) => {
+                let progress = run.view().await?.run.progress.unwrap_or_default();
+                writeln!(talk, "{progress:>3} % stage {stage} has ended")?;
+            }
+            ("attempt_started", Some(job)) => writeln!(talk, "      {job} is begun")?,
+            _ => (),
+        }
+    }
+    Ok(())
+}
+
+fn words(drained: &DrainReport) -> String {
+    let DrainReport { finished, released, cut, took_ms, .. } = drained;
+    let goes_on = drained.runs.iter().any(|run| run.state.is_none_or(|state| !state.is_terminal()));
+    let goes_on = if goes_on { "; start it again to go on" } else { "" };
+    format!(
+        "stopped: {finished} finished, {released} given back, {cut} cut, in {took_ms} ms{goes_on}"
+    )
+}
+
+/// The name of what tells the process to stop, once it has come.
+async fn stop() -> io::Result<&'static str> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            _ = terminate.recv() => return Ok("terminated"),
+            told = tokio::signal::ctrl_c() => told?,
+        }
+    }
+    #[cfg(not(unix))]
+    tokio::signal::ctrl_c().await?;
+    Ok("interrupted")
+}
