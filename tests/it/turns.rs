@@ -98,9 +98,9 @@ impl Group for Rooms {
     type Out = u32;
 
     fn expand(&self, app: &String) -> Vec<Child> {
-        let room = |key: &str| {
-            Child::activity::<Visit>(key, app).concurrency_key(format!("room/{app}"), 1)
-        };
+        // One that waits for its own group.
+        let of = if app == "loop" { "app/loop".to_owned() } else { format!("room/{app}") };
+        let room = |key: &str| Child::activity::<Visit>(key, app).concurrency_key(&of, 1);
         vec![room("hall"), room("attic"), room("cellar")]
     }
 
@@ -300,4 +300,20 @@ async fn a_key_that_is_none_is_told_with_the_plan() {
     assert!(told.iter().any(|it| it.contains("1 to 256 bytes, and this one 261")), "{told:?}");
     let none = tours.start(&Tour { most: 0, ..tour(&["shop"]) }).unwrap_err();
     assert!(matches!(none.0[..], [PlanProblem::Policy { .. }]), "{none}");
+}
+
+/// A group whose child waits for the turn that the group keeps would never end: it fails, and says so.
+#[tokio::test]
+async fn a_child_with_the_key_of_its_group_is_refused() {
+    let tours = tours(&Visit::new(9));
+    let runtime = up(None, &tours, 1).await;
+    let tour = Tour { grouped: true, ..tour(&["loop", "shop"]) };
+    let run = runtime.runs().start(named("loop", &tours, &tour)).await.unwrap();
+    assert_eq!(end(&run).await, "partially_succeeded");
+    let view = run.view().await.unwrap();
+    let group = view.jobs.iter().find(|job| job.key.as_str() == "visits/0:loop").unwrap();
+    let why = group.result.as_ref().unwrap()["message"].as_str().unwrap();
+    assert!(why.contains("child `hall` has the concurrency key `app/loop`"), "{why}");
+    drop(run);
+    runtime.shutdown().await;
 }

@@ -246,8 +246,9 @@ impl Child {
     }
 
     /// Of all jobs of the store with that key, in whatever run, at most `most` are under way at a time, as of those of a stage
-    /// by [`Stage::concurrency_key`](super::Stage::concurrency_key). A key of none or of more than 256 bytes, or of 0 jobs,
-    /// fails the group.
+    /// by [`Stage::concurrency_key`](super::Stage::concurrency_key). A key of none or of more than 256 bytes, of 0 jobs, or the
+    /// one of a group around it, fails the group. Groups that keep each other's keys from their children wait until their time is
+    /// over: give keys in one order.
     #[must_use]
     pub fn concurrency_key(mut self, key: impl Into<String>, most: u32) -> Self {
         self.0.keyed = Some((key.into(), most));

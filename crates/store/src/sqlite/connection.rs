@@ -58,6 +58,8 @@ fn settings_of(role: Role) -> Vec<Setting> {
             ("journal_mode", Value::Text("wal".to_owned())),
             // Pages, 4 MiB: the writer checkpoints in passing.
             ("wal_autocheckpoint", Value::Integer(1024)),
+            // In KiB, 16 MiB: indexes that every commit touches stay in memory when the file has outgrown the default.
+            ("cache_size", Value::Integer(-16 * 1024)),
             ("query_only", Value::Integer(0)),
         ],
         Role::Onlooker => {
@@ -179,7 +181,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("store.db");
         let _store = SqliteStore::open(&path, SqliteOptions::default()).unwrap();
-        for (role, query_only, checkpoint) in [(Role::Writer, 0, 1024), (Role::Reader, 1, 0)] {
+        for (role, query_only, checkpoint, cache) in
+            [(Role::Writer, 0, 1024, -16 * 1024), (Role::Reader, 1, 0, -2_000)]
+        {
             let connection = open(&path, role, None).unwrap();
             let number = |name: &str| -> i64 {
                 connection.pragma_query_value(None, name, |row| row.get(0)).unwrap()
@@ -199,6 +203,7 @@ mod tests {
                 ("auto_vacuum", 2),
                 ("query_only", query_only),
                 ("wal_autocheckpoint", checkpoint),
+                ("cache_size", cache),
             ] {
                 assert_eq!(number(name), value, "{name} of {role:?}");
             }

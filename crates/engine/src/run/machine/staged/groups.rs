@@ -276,6 +276,13 @@ fn depth(machine: &Machine, group: &Job) -> usize {
     depth
 }
 
+/// The concurrency keys whose turns a group and those around it keep until its children have ended.
+fn keys_above<'a>(machine: &'a Machine, group: &'a Job) -> impl Iterator<Item = &'a String> {
+    let outer = |inner: &&'a Job| machine.find(inner.parent.as_ref()?);
+    let groups = std::iter::successors(Some(group), outer);
+    groups.filter_map(|of| Some(&of.keyed.as_ref()?.by.key))
+}
+
 /// What makes the children of a group a mistake of its code.
 fn checked(
     children: Vec<ChildPlan>,
@@ -298,8 +305,15 @@ fn checked(
     let mut keys = std::collections::BTreeSet::new();
     for ChildPlan { key, work, input, skipped, keyed, .. } in &children {
         let limit = keyed.clone().map(|(key, most)| concurrency_key(key, most));
-        if let Some(Err(failure)) = limit {
-            return refuse(format!("child `{key}`: {}", failure.message));
+        match limit {
+            Some(Err(failure)) => return refuse(format!("child `{key}`: {}", failure.message)),
+            Some(Ok(limit)) if keys_above(machine, group).any(|above| *above == limit.key) => {
+                let of = &limit.key;
+                return refuse(format!(
+                    "child `{key}` has the concurrency key `{of}` of a group that waits for it: neither could end"
+                ));
+            }
+            Some(Ok(_)) | None => (),
         }
         if key.is_empty() || key.contains('/') {
             return refuse(format!("`{key}` cannot name a child: one sign at least, and no `/`"));
