@@ -428,7 +428,10 @@ impl Draft {
     fn cancel(&mut self, board: &mut Board<'_>, machine: &Machine, places: Vec<usize>) {
         let (mut jobs, mut groups): (Vec<usize>, Vec<usize>) =
             places.into_iter().partition(|place| machine.jobs[*place].kind != JobKind::Group);
-        groups.retain(|place| matches!(board.state(*place), JobState::Ready | JobState::Blocked));
+        groups.retain(|place| {
+            // Also those that wait for their turn; one that joins ends with the last of its children.
+            matches!(board.state(*place), JobState::Ready | JobState::Blocked | JobState::Deferred)
+        });
         jobs.append(&mut groups);
         for place in jobs {
             self.step_job(board, machine, place, JobState::Cancelled, |step| step);
