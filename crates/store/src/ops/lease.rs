@@ -8,7 +8,7 @@ use super::{
     ending::{self, Ending},
     journal::{Journal, cut},
     node,
-    turn::Turns,
+    turn::{self, Turns},
     uses::Doors,
     view,
 };
@@ -159,6 +159,10 @@ pub(crate) fn claim(
         claimed.push(job);
     }
     turns.leave(tx, &claimed)?;
+    if admissions.turns && !claimed.is_empty() {
+        // Their places are taken now.
+        turn::say_looked(tx, run, &places(tx, run)?)?;
+    }
     let (mut deferred, Turns { parked, admitted, mut ready, .. }) = (doors.deferred, turns);
     let is_told = !admitted.is_empty() || !ready.is_empty() || !parked.is_empty();
     if !claimed.is_empty() || !deferred.is_empty() || is_told {

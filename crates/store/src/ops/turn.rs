@@ -102,7 +102,7 @@ pub(crate) struct Turns {
     pub(crate) admitted: Vec<i64>,
     /// Jobs that waited, and can be claimed now: not all of them need to be.
     pub(crate) ready: Vec<i64>,
-    /// How many of each key this claim has made ready.
+    /// How many of each key can be claimed, of those of the run that waited.
     called: BTreeMap<String, u32>,
     /// Those that have taken their turn to be claimed.
     taken: Vec<i64>,
@@ -145,7 +145,6 @@ impl Turns {
         run: &RunId,
         places: &mut [Places],
     ) -> Result<(), StoreError> {
-        self.say_looked(tx, run)?;
         // Groups whose turn it is, and that are not expanded yet, have places as well.
         let expected = tx.rows(
             "SELECT j.stage FROM turns t JOIN jobs j ON j.id = t.job
@@ -158,6 +157,8 @@ impl Turns {
                 of.free = of.free.saturating_sub(1);
             }
         }
+        say_looked(tx, run, places)?;
+        self.called = woken(tx, run)?;
         for asks in self.waiting(tx, run)? {
             let is_group =
                 tx.row("SELECT kind = 'group' FROM jobs WHERE id = ?1", [asks.job], |row| {
@@ -197,12 +198,12 @@ impl Turns {
         Ok(())
     }
 
-    /// Of each key the first of the run that wait for it, and groups that ask for the first time.
+    /// Of each key the first of the run that wait for it and have a place, and groups that ask for the first time.
     fn waiting(&self, tx: &Tx<'_>, run: &RunId) -> Result<Vec<Asks>, StoreError> {
         let keys = tx.rows(
             "SELECT k.key, MAX(k.most) - (SELECT COUNT(*) FROM turns t WHERE t.key = k.key)
              FROM keyed k JOIN jobs j ON j.id = k.job
-             WHERE j.run = ?1 AND j.state = 'deferred' AND k.parked_since IS NOT NULL
+             WHERE j.run = ?1 AND j.state = 'deferred' AND k.parked_seen > 0
              GROUP BY k.key
              HAVING MAX(k.most) > (SELECT COUNT(*) FROM turns t WHERE t.key = k.key)
              ORDER BY MIN(k.parked_since) LIMIT ?2",
@@ -214,8 +215,8 @@ impl Turns {
             waiting.extend(tx.rows(
                 &format!(
                     "{ASKS} JOIN stages s ON s.run = j.run AND s.stage = j.stage
-                     WHERE k.key = ?1 AND k.parked_since IS NOT NULL AND j.run = ?2 AND j.state = 'deferred'
-                     AND s.state IN ('open', 'sealed') ORDER BY k.parked_since, k.job LIMIT ?3"
+                     WHERE k.key = ?1 AND k.parked_since IS NOT NULL AND k.parked_seen > 0 AND j.run = ?2
+                     AND j.state = 'deferred' AND s.state IN ('open', 'sealed') ORDER BY k.parked_since, k.job LIMIT ?3"
                 ),
                 (&key, run.as_str(), free.min(int(AT_ONCE as u64))),
                 asks,
@@ -231,17 +232,6 @@ impl Turns {
             asks,
         )?);
         Ok(waiting)
-    }
-
-    /// Those of a run that wait count for those behind them.
-    fn say_looked(&self, tx: &Tx<'_>, run: &RunId) -> Result<(), StoreError> {
-        let now = tx.now();
-        tx.write(
-            "UPDATE keyed SET parked_seen = ?2 WHERE parked_seen < ?3 AND job IN (SELECT j.id FROM jobs j
-             WHERE j.run = ?1 AND j.state = 'deferred')",
-            (run.as_str(), now.as_micros(), earlier(now, SAID_EVERY)),
-        )?;
-        Ok(())
     }
 
     /// Keeps those of `due` whose turn it is, which they take; the others wait for it. Whether it is worth looking for others in
@@ -307,6 +297,39 @@ impl Turns {
         self.parked.push((asks.job, deferral));
         Ok(())
     }
+}
+
+/// Those of a run that wait count for those behind them, unless their stage has no place for them: whoever has the place may be
+/// behind them.
+pub(crate) fn say_looked(tx: &Tx<'_>, run: &RunId, places: &[Places]) -> Result<(), StoreError> {
+    let (now, before) = (tx.now().as_micros(), earlier(tx.now(), SAID_EVERY));
+    tx.post(
+        "UPDATE keyed SET parked_seen = ?2 WHERE parked_seen < ?3 AND job IN (SELECT j.id FROM jobs j
+         JOIN stages s ON s.run = j.run AND s.stage = j.stage WHERE j.run = ?1
+         AND j.state IN ('deferred', 'ready') AND (j.parent <> '' OR s.concurrency IS NULL))",
+        (run.as_str(), now, before),
+    )?;
+    for Places { stage, free } in places {
+        let (seen, before) = if *free > 0 { (now, before) } else { (0, now.saturating_add(1)) };
+        tx.post(
+            "UPDATE keyed SET parked_seen = ?3 WHERE parked_seen < ?4 AND parked_seen <> ?3 AND job IN (
+             SELECT j.id FROM jobs j WHERE j.run = ?1 AND j.stage = ?2
+             AND j.state IN ('deferred', 'ready') AND j.parent = '')",
+            (run.as_str(), stage, seen, before),
+        )?;
+    }
+    Ok(())
+}
+
+/// Of those of a run that have waited, how many of each key can be claimed, and have a place: for these no others come.
+fn woken(tx: &Tx<'_>, run: &RunId) -> Result<BTreeMap<String, u32>, StoreError> {
+    let woken = tx.rows(
+        "SELECT k.key, COUNT(*) FROM keyed k JOIN jobs j ON j.id = k.job
+         WHERE j.run = ?1 AND j.state = 'ready' AND j.kind <> 'group' AND k.parked_seen > 0 GROUP BY k.key",
+        [run.as_str()],
+        |row| Ok((row.get::<String>()?, row.get::<u32>()?)),
+    )?;
+    Ok(woken.into_iter().collect())
 }
 
 fn earlier(now: Timestamp, by: Duration) -> i64 {

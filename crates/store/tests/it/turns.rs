@@ -1,10 +1,8 @@
 //! Jobs of which only so many are under way at a time, over all runs.
 
-use std::{
-    num::NonZeroU32,
-    sync::atomic::{AtomicU32, Ordering},
-    time::Duration,
-};
+#[cfg(feature = "postgres")]
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::{num::NonZeroU32, time::Duration};
 
 use perennial_core::run::{
     AttemptEnd, FeedKind, JobKey, JobKind, JobState, RunId, RunState, StageState,
@@ -27,6 +25,8 @@ on_every_store!(
     who_waits_for_a_turn_stands_in_nobodys_way,
     a_job_that_waits_for_a_service_has_no_turn,
     a_key_that_is_none_is_refused,
+    who_has_no_place_in_its_stage_stands_in_nobodys_way,
+    a_look_without_room_wakes_as_many_as_can_go,
 );
 
 /// A stage with as many places as it wants.
@@ -329,6 +329,62 @@ async fn a_job_that_waits_for_a_service_has_no_turn(store: &dyn Store) {
     );
     let third = begin(store, "third", &node, vec![one("a", "app")]).await;
     assert_eq!(names(&claim(store, &third, &node).await), ["s/a"]);
+    assert_eq!(verify(store).await.unwrap(), []);
+}
+
+/// DUR-13: what has the place of its stage may be behind it, and others need no place there.
+async fn who_has_no_place_in_its_stage_stands_in_nobodys_way(store: &dyn Store) {
+    let node = store.register_node_on("n", EXCLUSIVE).await.unwrap().node;
+    let first = begin(store, "first", &node, vec![one("a", "app")]).await;
+    let mut held = claim(store, &first, &node).await;
+    let part = JobPart { kind: JobKind::Group, ..JobPart::default() };
+    let group = NewJob { stage: "s".to_owned(), part, ..new_job("s/g", None) };
+    let stages = vec![NewStage { concurrency: Some(1), ..stage() }];
+    let new = NewRun { stages, jobs: vec![one("a", "app"), group], ..new_run("narrow", &node) };
+    let narrow = new.run.clone();
+    store.create_run(new).await.unwrap();
+    assert_eq!(claim(store, &narrow, &node).await.parked.len(), 1);
+    // The group takes the place that the first has left, and its child waits behind that one.
+    let group = store.run(&narrow).await.unwrap().jobs[1].id;
+    let part = JobPart { parent: Some(JobKey::new("s/g")), ..one("c", "app").part };
+    let child = NewJob { stage: "s".to_owned(), part, ..new_job("s/g/c", None) };
+    let jobs = vec![JobStep::new(group, JobState::Ready, JobState::Joining)];
+    let revision = store.revision(&narrow).await.unwrap();
+    let expanded = Decision { jobs, new_jobs: vec![child], ..decision(&narrow, revision) };
+    store.commit(expanded).await.unwrap();
+    assert_eq!(claim(store, &narrow, &node).await.parked.len(), 1);
+    let other = begin(store, "other", &node, vec![one("a", "app")]).await;
+    assert_eq!(claim(store, &other, &node).await.parked.len(), 1);
+    end(store, &first, &held, JobState::Succeeded).await;
+    assert_eq!(claim(store, &other, &node).await, Claims::default(), "the child has waited longer");
+    for (run, name) in [(&narrow, "s/g/c"), (&other, "s/a")] {
+        held = claim(store, run, &node).await;
+        assert_eq!(names(&held), [name]);
+        end(store, run, &held, JobState::Succeeded).await;
+    }
+    // With its place it has its turn again.
+    let revision = store.revision(&narrow).await.unwrap();
+    let result = Some(serde_json::json!("joined"));
+    let joined = JobStep { result, ..JobStep::new(group, JobState::Joining, JobState::Succeeded) };
+    store.commit(Decision { jobs: vec![joined], ..decision(&narrow, revision) }).await.unwrap();
+    assert_eq!(names(&claim(store, &narrow, &node).await), ["s/a"]);
+    assert_eq!(verify(store).await.unwrap(), []);
+}
+
+/// What one turn costs does not grow with those that wait for it.
+async fn a_look_without_room_wakes_as_many_as_can_go(store: &dyn Store) {
+    let node = store.register_node_on("n", EXCLUSIVE).await.unwrap().node;
+    let first = begin(store, "first", &node, vec![one("a", "app")]).await;
+    let held = claim(store, &first, &node).await;
+    let jobs = (0..9).map(|n| one(&n.to_string(), "app")).collect();
+    let run = begin(store, "r", &node, jobs).await;
+    assert_eq!(claim(store, &run, &node).await.parked.len(), 9);
+    end(store, &first, &held, JobState::Succeeded).await;
+    let look = async || store.claim_by(&run, &node, 0, with_turns()).await.unwrap();
+    assert_eq!(look().await.ready.len(), 1);
+    assert_eq!(look().await, Claims::default());
+    let claims = claim(store, &run, &node).await;
+    assert_eq!((names(&claims), claims.parked.len()), (vec!["s/0"], 0));
     assert_eq!(verify(store).await.unwrap(), []);
 }
 
