@@ -16,6 +16,7 @@ mod gate;
 mod handlers;
 mod holding;
 mod importing;
+mod job_settings;
 mod language;
 mod limits;
 mod loading;

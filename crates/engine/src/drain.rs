@@ -37,8 +37,6 @@ use crate::{Services, patience::patiently, published::Published, run::Message};
 
 /// How long a drain may take.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
-/// Of that, the time for giving back what did not end.
-pub const DRAIN_GRACE: Duration = Duration::from_secs(2);
 /// The least time for giving back what was cut, also when nothing under way is waited for.
 const RELEASE_WITHIN: Duration = Duration::from_secs(1);
 /// How long the store may take to say how the runs stand, and again to note it.
@@ -93,11 +91,12 @@ impl Drain {
         let services = &self.services;
         let (begun, begun_at) = (services.clock.now(), services.store.now());
         let end = begun + self.within.max(RELEASE_WITHIN);
-        let patience = begun + self.within.saturating_sub(DRAIN_GRACE);
+        let grace = services.settings.drain_grace;
+        let patience = begun + self.within.saturating_sub(grace);
         services.start_draining();
         let runs: BTreeSet<RunId> = services.runs_here().into_iter().collect();
         self.publish(&services.under_way());
-        tokio::join!(self.announce(), self.fence(end.min(begun + DRAIN_GRACE)));
+        tokio::join!(self.announce(), self.fence(end.min(begun + grace)));
         let before = services.under_way();
         let settled = self.within_time(patience, self.all_settled()).await;
         let cut = if settled { UnderWay::new() } else { services.under_way() };

@@ -29,7 +29,7 @@ pub use self::{
     reopening::{RecordedCalls, ReopenRun},
 };
 use crate::{
-    Action, Services, WarningFeed, Workflow,
+    Action, EngineSettings, Services, WarningFeed, Workflow,
     authority::Principals,
     beginning::Starts,
     external::Offered,
@@ -106,6 +106,7 @@ fn beginning(
     workflow: &dyn Workflow,
     run: &RunId,
     offered: &Offered,
+    settings: &EngineSettings,
     now: Timestamp,
 ) -> Result<(Vec<NewStage>, Vec<NewJob>), PlanProblems> {
     let staged = panic::catch_unwind(AssertUnwindSafe(|| workflow.staging()));
@@ -113,11 +114,12 @@ fn beginning(
         let stage = panic::catch_unwind(AssertUnwindSafe(|| workflow.stage().to_owned()));
         return Ok((vec![NewStage::driven(stage.unwrap_or_default())], Vec::new()));
     };
-    let problems = staging.unusable(run, offered);
+    let mut problems = staging.unusable(run, offered);
+    problems.extend(staging.too_many(settings.plan_jobs_max));
     if !problems.is_empty() {
         return Err(PlanProblems(problems));
     }
-    Ok(staging.beginning(run, offered, now))
+    Ok(staging.beginning(run, offered, settings, now))
 }
 
 /// What the jobs that `workflow` begins with say of their time limits. One that panics is told of by its run.
@@ -233,7 +235,8 @@ impl Runs {
             Some(run) => run.clone(),
             None => RunId::parse(ulid::Ulid::generate().to_string())?,
         };
-        let within = start.within.unwrap_or(self.services.settings.run_timeout);
+        let settings = &self.services.settings;
+        let within = start.within.unwrap_or(settings.run_timeout);
         if let Some(inverted) = inverted(&*start.workflow, within) {
             return Err(RunError::InvertedTimeouts(inverted));
         }
@@ -241,11 +244,11 @@ impl Runs {
         let deadline = self.services.store.now().after(within);
         let offered = self.services.external().map(|it| it.offered()).unwrap_or_default();
         let now = self.services.store.now();
-        let (stages, mut jobs) = beginning(&*start.workflow, &run, &offered, now)?;
+        let (stages, mut jobs) = beginning(&*start.workflow, &run, &offered, settings, now)?;
         let past = match history {
             Some(history) => {
                 let workflow = start.workflow.name();
-                let of = Recalled { run: &run, workflow, offered: &offered, now };
+                let of = Recalled { run: &run, workflow, offered: &offered, settings, now };
                 Some(importing::recall(&*start.workflow, history, &of, &mut jobs)?)
             }
             None => None,

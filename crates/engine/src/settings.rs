@@ -2,6 +2,8 @@
 
 use std::{fmt, time::Duration};
 
+use perennial_core::retry::RetryPolicy;
+
 /// How the engine works. A runtime is given them once; what a run was accepted with (its deadline, say) stays with it.
 ///
 /// ```
@@ -43,6 +45,22 @@ pub struct EngineSettings {
     /// How long the host's authority may take to say whether somebody may ask something of a run; 1 s (DUR-68). One that
     /// takes longer has said no.
     pub authority_within: Duration,
+    /// Jobs of a stage that are under way at a time, in a run, where its plan does not say it; 10.
+    pub stage_concurrency: u32,
+    /// How long an attempt may take whose plan does not say it; 10 min.
+    pub start_to_close: Duration,
+    /// How often, and how far apart, a job is tried whose plan does not say it; 3 times, from 500 ms on.
+    pub retry: RetryPolicy,
+    /// Most jobs that a plan begins with; 100 000.
+    pub plan_jobs_max: usize,
+    /// Most jobs of a run whose workflow says what comes next; 1 000 000.
+    pub run_jobs_max: usize,
+    /// How long a job waits for what is unavailable, where its attempt does not say it; 30 min (DUR-41).
+    pub defer_max_wait: Duration,
+    /// How long a job may ask to wait for a signal, an answer or an instant; 30 days (DUR-44).
+    pub wait_max: Duration,
+    /// What of the time of a drain is left for giving back what did not end; 2 s.
+    pub drain_grace: Duration,
 }
 
 impl Default for EngineSettings {
@@ -60,6 +78,14 @@ impl Default for EngineSettings {
             group_depth_max: 8,
             wake_spread: Duration::from_secs(1),
             authority_within: Duration::from_secs(1),
+            stage_concurrency: 10,
+            start_to_close: Duration::from_secs(10 * 60),
+            retry: RetryPolicy::PROVIDER,
+            plan_jobs_max: 100_000,
+            run_jobs_max: 1_000_000,
+            defer_max_wait: Duration::from_secs(30 * 60),
+            wait_max: Duration::from_secs(30 * 24 * 60 * 60),
+            drain_grace: Duration::from_secs(2),
         }
     }
 }
@@ -165,9 +191,18 @@ impl EngineSettings {
             group_depth_max,
             wake_spread,
             authority_within,
+            stage_concurrency,
+            start_to_close,
+            retry,
+            plan_jobs_max,
+            run_jobs_max,
+            defer_max_wait,
+            wait_max,
+            drain_grace,
         } = *self;
-        let (time, number) = (SettingError::of_time, SettingError::of_number);
         let millis = Duration::from_millis;
+        let (base, cap) = (millis(retry.base_ms), millis(retry.cap_ms));
+        let (time, number) = (SettingError::of_time, SettingError::of_number);
         let size = |size: usize| u64::try_from(size).unwrap_or(u64::MAX);
         let checked = [
             time("poll_interval", poll_interval, millis(1), millis(60_000)),
@@ -182,6 +217,17 @@ impl EngineSettings {
             number("group_depth_max", size(group_depth_max), 1, 100),
             time("wake_spread", wake_spread, Duration::ZERO, LONGEST),
             time("authority_within", authority_within, millis(1), millis(600_000)),
+            number("stage_concurrency", stage_concurrency.into(), 1, 100_000),
+            time("start_to_close", start_to_close, millis(1), LONGEST),
+            number("retry_attempts", retry.max_attempts.into(), 1, 1_000),
+            number("retry_crashes", retry.crashes_max.into(), 1, 1_000),
+            time("retry_base", base, Duration::ZERO, cap.min(LONGEST)),
+            time("retry_cap", cap, Duration::ZERO, LONGEST),
+            number("plan_jobs_max", size(plan_jobs_max), 1, 10_000_000),
+            number("run_jobs_max", size(run_jobs_max), 1, 10_000_000),
+            time("defer_max_wait", defer_max_wait, millis(1), LONGEST),
+            time("wait_max", wait_max, millis(1), LONGEST),
+            time("drain_grace", drain_grace, millis(1_000), millis(600_000)),
         ];
         let wrong: Vec<SettingError> = checked.into_iter().flatten().collect();
         if wrong.is_empty() { Ok(()) } else { Err(SettingErrors(wrong)) }

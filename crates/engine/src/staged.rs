@@ -43,6 +43,7 @@ pub use self::{
     workflow::{RunReport, StageReport, Staged, StagedWorkflow},
 };
 use crate::{
+    EngineSettings,
     external::{CannotUse, Offered},
     run::planned_job,
     workflow::{AttemptCx, BoxFuture, Outcome},
@@ -98,6 +99,7 @@ impl Staging {
         &self,
         run: &RunId,
         offered: &Offered,
+        settings: &EngineSettings,
         now: Timestamp,
     ) -> (Vec<NewStage>, Vec<NewJob>) {
         let mut jobs = Vec::new();
@@ -112,7 +114,7 @@ impl Staging {
                 jobs.extend(specs.iter().map(|job| {
                     let uses = offered.of_job(planned.uses.iter().chain(&job.uses), run);
                     let key = job_key(&planned.name, &job.key);
-                    planned_job(planned, key, job.given(0), uses, now)
+                    planned_job(planned, key, job.given(0), uses, settings, now)
                 }));
             }
             NewStage {
@@ -121,7 +123,7 @@ impl Staging {
                 outcome: (state == StageState::Closed).then_some(StageOutcome::Skipped),
                 feed: planned.feed.kind(),
                 upstream: planned.feed.edge().map(|edge| edge.upstream.to_owned()),
-                concurrency: planned.concurrency,
+                concurrency: Some(planned.concurrency.unwrap_or(settings.stage_concurrency)),
                 required: planned.required,
                 weight: planned.weight,
             }
@@ -145,6 +147,16 @@ impl Staging {
             }
         }
         problems
+    }
+
+    /// That it begins with more jobs than one may.
+    pub(crate) fn too_many(&self, max: usize) -> Option<PlanProblem> {
+        let have = self.stages.iter().map(|planned| match &planned.feed {
+            PlannedFeed::Jobs(jobs) => jobs.len(),
+            PlannedFeed::PerItem(_) | PlannedFeed::Barrier(_) | PlannedFeed::Driven => 0,
+        });
+        let have = have.sum();
+        (have > max).then_some(PlanProblem::TooManyJobs { have, max })
     }
 
     pub(crate) fn stage(&self, name: &str) -> Option<&PlannedStage> {

@@ -74,6 +74,7 @@ pub struct Runtime {
     external: External,
     host: Supervisor,
     drain_within: Duration,
+    drain_grace: Duration,
 }
 
 /// How a shutdown went.
@@ -378,8 +379,8 @@ impl Runtime {
         self.services.drained()
     }
 
-    /// How long a shutdown gives attempts under way, the last 2 s of it to give back what did not end: see
-    /// [`Builder::drain_within`].
+    /// How long a shutdown gives attempts under way, the last [`drain_grace`](Self::drain_grace) of it to give back what
+    /// did not end: see [`Builder::drain_within`].
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -393,6 +394,23 @@ impl Runtime {
     /// ```
     pub fn drain_within(&self) -> Duration {
         self.drain_within
+    }
+
+    /// What of that time is left for giving back what did not end:
+    /// [`EngineSettings::drain_grace`](crate::engine::EngineSettings::drain_grace).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{Runtime, Store};
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// assert_eq!(runtime.drain_grace().as_secs(), 2);
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn drain_grace(&self) -> Duration {
+        self.drain_grace
     }
 
     /// Stops in order: nothing is claimed any more, attempts under way get their time to end, what

@@ -2,7 +2,7 @@
 
 use std::{pin::Pin, time::Duration};
 
-use perennial::{DrainReport, DrainedRun, RunFate, Runtime, engine::drain::DRAIN_GRACE};
+use perennial::{DrainReport, DrainedRun, RunFate, Runtime};
 use serde_json::json;
 
 use super::{
@@ -22,8 +22,8 @@ pub(super) fn within(drain: Duration) -> Duration {
 }
 
 /// What is said when it begins.
-pub(super) fn announced(drain: Duration) -> String {
-    let left = drain.saturating_sub(DRAIN_GRACE).as_secs();
+pub(super) fn announced(drain: Duration, grace: Duration) -> String {
+    let left = drain.saturating_sub(grace).as_secs();
     format!("stopping; attempts under way get {left} s (press again to stop at once)")
 }
 
@@ -43,7 +43,7 @@ pub(super) async fn interrupted(
 ) -> i32 {
     lot.leave();
     let drain = runtime.drain_within();
-    output::talk(&announced(drain));
+    output::talk(&announced(drain, runtime.drain_grace()));
     let drained = runtime.drained();
     let report = {
         // Kept until the process ends: what is left of it then ends with it, unheard.

@@ -49,7 +49,7 @@ pub(super) async fn worker(args: WorkerArgs, config: Config) -> anyhow::Result<i
         }
     };
     let tree = args.engine.tree.then(|| with_findings(runtime.tree(), &[], None));
-    says.stopping(drain)?;
+    says.stopping(drain, runtime.drain_grace())?;
     // Kept until the process ends: what is left of it then ends with it, unheard.
     let stopped = tokio::time::timeout(stop::within(drain), runtime.shutdown());
     let report = tokio::select! {
@@ -126,8 +126,8 @@ impl Says {
         self.say(&json!({ "type": kind, "run": run, "status": what }), &text)
     }
 
-    fn stopping(self, drain: Duration) -> anyhow::Result<()> {
-        self.say(&json!({ "type": "worker_stopping" }), &stop::announced(drain))
+    fn stopping(self, drain: Duration, grace: Duration) -> anyhow::Result<()> {
+        self.say(&json!({ "type": "worker_stopping" }), &stop::announced(drain, grace))
     }
 
     fn stopped(self, signal: Signal, report: Option<&DrainReport>) -> anyhow::Result<()> {

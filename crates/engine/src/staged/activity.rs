@@ -181,7 +181,8 @@ pub(crate) struct ChildPlan {
     pub(crate) key: String,
     pub(crate) work: super::Work,
     pub(crate) input: Result<Value, String>,
-    pub(crate) retry: RetryPolicy,
+    /// Without it the engine's setting.
+    pub(crate) retry: Option<RetryPolicy>,
     pub(crate) timeouts: Timeouts,
     pub(crate) required: bool,
     pub(crate) skipped: Option<SkipReason>,
@@ -195,7 +196,7 @@ impl Child {
             key: key.into(),
             work,
             input,
-            retry: RetryPolicy::PROVIDER,
+            retry: None,
             timeouts: Timeouts::default(),
             required: false,
             skipped: None,
@@ -223,10 +224,10 @@ impl Child {
         child
     }
 
-    /// How often it is tried; 3 times, with growing pauses.
+    /// How often it is tried; as [`EngineSettings::retry`](crate::EngineSettings::retry) says, 3 times, with growing pauses.
     #[must_use]
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
-        self.0.retry = policy;
+        self.0.retry = Some(policy);
         self
     }
 

@@ -16,6 +16,7 @@ use super::{
     job_key,
 };
 use crate::{
+    EngineSettings,
     external::Offered,
     run::{Guard, child_job, planned_job},
     workflow::number_key,
@@ -175,6 +176,7 @@ pub(crate) struct Recalled<'a> {
     pub(crate) run: &'a RunId,
     pub(crate) workflow: &'a str,
     pub(crate) offered: &'a Offered,
+    pub(crate) settings: &'a EngineSettings,
     pub(crate) now: Timestamp,
 }
 
@@ -239,7 +241,8 @@ impl Staging {
                 }
                 let (own, after) = (spec.key.clone(), spec.after.clone());
                 let made = PlannedJob { key: own, input: input.clone(), after, uses: Vec::new() };
-                let mut job = planned_job(planned, key.clone(), made.given(0), uses, of.now);
+                let mut job =
+                    planned_job(planned, key.clone(), made.given(0), uses, of.settings, of.now);
                 if end.is_some() {
                     // It is over: nobody waits for it, and it waits for nobody.
                     (job.part.limit, job.part.failed) = (None, None);
@@ -314,7 +317,7 @@ impl Staging {
                 .remove(own)
                 .unwrap_or_else(|| Child::skipped(own, SkipReason::NotApplicable).0);
             // It is over: it uses nothing any more.
-            let mut job = child_job(stage, group, child, 0, None, of.now);
+            let mut job = child_job(stage, group, child, 0, None, of.settings, of.now);
             (job.part.skipped, job.part.limit) = (None, None);
             jobs.push(job);
         }

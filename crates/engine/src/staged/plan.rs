@@ -29,11 +29,6 @@ pub use self::{
 };
 use super::{Activity, Group};
 
-/// Jobs of a stage that are under way at a time, unless it says otherwise.
-const CONCURRENCY: u32 = 10;
-/// How long an attempt may take, unless its stage says otherwise.
-const START_TO_CLOSE: Duration = Duration::from_secs(10 * 60);
-
 /// The stages of a run, in order: one is fed by earlier ones only, and what is asked for in a driven one follows from earlier
 /// ones, from its own jobs and from what is fed by these one by one.
 ///
@@ -74,7 +69,7 @@ pub struct Stage {
     pub(crate) feed: Feed,
     pub(crate) skip: Option<SkipReason>,
     pub(crate) concurrency: Option<u32>,
-    pub(crate) retry: RetryPolicy,
+    pub(crate) retry: Option<RetryPolicy>,
     pub(crate) timeouts: Timeouts,
     pub(crate) on_failure: FailurePolicy,
     pub(crate) required: bool,
@@ -83,7 +78,8 @@ pub struct Stage {
     pub(crate) keyed: Option<KeyedBy>,
 }
 
-/// How long something may take.
+/// How long something may take. An attempt of which nothing is said may take as long as
+/// [`EngineSettings::start_to_close`](crate::EngineSettings::start_to_close) says, 10 min.
 ///
 /// ```
 /// use std::time::Duration;
@@ -92,18 +88,12 @@ pub struct Stage {
 /// let limits = Timeouts::start_to_close(Duration::from_secs(60)).heartbeat(Duration::from_secs(5));
 /// assert_eq!(limits, Timeouts::default().attempt(Duration::from_secs(60)).heartbeat(Duration::from_secs(5)));
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timeouts {
-    pub(crate) attempt: Duration,
+    /// Without it the engine's setting.
+    pub(crate) attempt: Option<Duration>,
     pub(crate) heartbeat: Option<Duration>,
     pub(crate) job: Option<Duration>,
-}
-
-impl Default for Timeouts {
-    /// 10 min an attempt.
-    fn default() -> Self {
-        Self { attempt: START_TO_CLOSE, heartbeat: None, job: None }
-    }
 }
 
 impl Timeouts {
@@ -120,7 +110,7 @@ impl Timeouts {
     /// One attempt, counted from its claim.
     #[must_use]
     pub fn attempt(mut self, attempt: Duration) -> Self {
-        self.attempt = attempt;
+        self.attempt = Some(attempt);
         self
     }
 
@@ -156,8 +146,8 @@ impl Stage {
             work,
             feed: Feed::jobs([]),
             skip: None,
-            concurrency: Some(CONCURRENCY),
-            retry: RetryPolicy::PROVIDER,
+            concurrency: None,
+            retry: None,
             timeouts: Timeouts::default(),
             on_failure: FailurePolicy::default(),
             required: true,
@@ -181,7 +171,8 @@ impl Stage {
         self
     }
 
-    /// How many of its jobs are under way at a time, in this run; 10. A group is under way until it has ended; its
+    /// How many of its jobs are under way at a time, in this run; as many as
+    /// [`EngineSettings::stage_concurrency`](crate::EngineSettings::stage_concurrency) says, 10. A group is under way until it has ended; its
     /// children take no place of their stage.
     #[must_use]
     pub fn concurrency(mut self, most: u32) -> Self {
@@ -189,10 +180,11 @@ impl Stage {
         self
     }
 
-    /// How often an activity is tried; 3 times, with growing pauses.
+    /// How often an activity is tried; as [`EngineSettings::retry`](crate::EngineSettings::retry) says, 3 times, with
+    /// growing pauses.
     #[must_use]
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
-        self.retry = policy;
+        self.retry = Some(policy);
         self
     }
 

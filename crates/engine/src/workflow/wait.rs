@@ -8,16 +8,12 @@ use perennial_store::{Deferral, NewWait, WaitKind};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// The longest wait for a signal, an answer or an instant (DUR-44).
-const WAIT_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// Longest name of a wait.
 const NAME_BYTES_MAX: usize = 256;
 /// How soon something is tried again of which nobody knows when it is there.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// No sooner is it tried again.
 const LOOK_AGAIN_MIN: Duration = Duration::from_secs(1);
-/// How long it is waited for unless the attempt says otherwise (DUR-41).
-const MAX_WAIT: Duration = Duration::from_secs(30 * 60);
 
 /// Something that an attempt needs is not available: its job is deferred, and none of its attempts is used.
 ///
@@ -41,8 +37,9 @@ pub struct Unavailable {
     pub what: String,
     /// When it may be there, if that is known; else it is looked for every 30 s.
     pub retry_at: Option<Timestamp>,
-    /// How long it is waited for, over all attempts in between: 30 min.
-    pub max_wait: Duration,
+    /// How long it is waited for, over all attempts in between; as long as
+    /// [`EngineSettings::defer_max_wait`](crate::EngineSettings::defer_max_wait) says, 30 min.
+    pub max_wait: Option<Duration>,
     /// What becomes of the job then: it fails.
     pub then: AfterWait,
 }
@@ -53,11 +50,11 @@ impl Unavailable {
     /// ```
     /// use perennial::engine::Unavailable;
     ///
-    /// assert_eq!(Unavailable::new("the printer").max_wait.as_secs(), 30 * 60);
+    /// assert_eq!(Unavailable::new("the printer").max_wait, None);
     /// ```
     pub fn new(what: impl Into<String>) -> Self {
         let what = what.into();
-        Self { what, retry_at: None, max_wait: MAX_WAIT, then: AfterWait::Fail }
+        Self { what, retry_at: None, max_wait: None, then: AfterWait::Fail }
     }
 
     /// It may be there then.
@@ -81,11 +78,11 @@ impl Unavailable {
     /// use perennial::engine::Unavailable;
     ///
     /// let short = Unavailable::new("the printer").at_most(Duration::from_secs(60));
-    /// assert_eq!(short.max_wait.as_secs(), 60);
+    /// assert_eq!(short.max_wait.unwrap().as_secs(), 60);
     /// ```
     #[must_use]
     pub fn at_most(mut self, max_wait: Duration) -> Self {
-        self.max_wait = max_wait;
+        self.max_wait = Some(max_wait);
         self
     }
 
@@ -102,9 +99,15 @@ impl Unavailable {
         self
     }
 
-    /// The wait as it is kept; nothing when it has been waited for long enough, since `since`.
-    pub(crate) fn deferral(&self, since: Timestamp, now: Timestamp) -> Option<Deferral> {
-        let until = since.after(self.max_wait);
+    /// The wait as it is kept; nothing when it has been waited for long enough, since `since`; `usual` unless it says
+    /// how long.
+    pub(crate) fn deferral(
+        &self,
+        since: Timestamp,
+        now: Timestamp,
+        usual: Duration,
+    ) -> Option<Deferral> {
+        let until = since.after(self.max_wait.unwrap_or(usual));
         if until <= now {
             return None;
         }
@@ -140,7 +143,7 @@ pub enum Wait {
     Signal {
         /// Which one.
         name: String,
-        /// Until when, at most 30 days from now.
+        /// Until when, at most [`EngineSettings::wait_max`](crate::EngineSettings::wait_max) from now.
         until: Timestamp,
         /// What happens then.
         or: WaitDefault,
@@ -151,7 +154,7 @@ pub enum Wait {
         name: String,
         /// The question.
         question: Value,
-        /// Until when, at most 30 days from now.
+        /// Until when, at most [`EngineSettings::wait_max`](crate::EngineSettings::wait_max) from now.
         until: Timestamp,
         /// What happens then.
         or: WaitDefault,
@@ -160,14 +163,14 @@ pub enum Wait {
     Timer {
         /// What it is for.
         name: String,
-        /// When, at most 30 days from now.
+        /// When, at most [`EngineSettings::wait_max`](crate::EngineSettings::wait_max) from now.
         at: Timestamp,
     },
 }
 
 impl Wait {
-    /// The wait as it is kept.
-    pub(crate) fn checked(&self, now: Timestamp) -> Result<NewWait, Failure> {
+    /// The wait as it is kept; `most`: how long it may be.
+    pub(crate) fn checked(&self, now: Timestamp, most: Duration) -> Result<NewWait, Failure> {
         let wait = match self.clone() {
             Self::Signal { name, until, or } => {
                 NewWait { kind: WaitKind::Signal, name, about: Value::Null, until, or }
@@ -193,11 +196,18 @@ impl Wait {
                 wait.name
             ));
         }
-        if wait.until > now.after(WAIT_MAX) {
-            return refused(format!("`{}` is waited for at most 30 days", wait.name));
+        if wait.until > now.after(most) {
+            let (name, most) = (wait.name, spelt(most));
+            return refused(format!("`{name}` is waited for at most {most}"));
         }
         Ok(wait)
     }
+}
+
+/// Whole days as such.
+fn spelt(time: Duration) -> String {
+    let (days, rest) = (time.as_secs() / 86_400, time.as_secs() % 86_400);
+    if days > 0 && rest == 0 { format!("{days} days") } else { format!("{time:?}") }
 }
 
 /// What ended the wait that an earlier attempt of a job asked for.

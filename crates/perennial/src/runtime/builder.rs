@@ -891,6 +891,7 @@ impl Builder {
             external,
             host,
             drain_within,
+            drain_grace: settings.drain_grace,
         })
     }
 }

@@ -634,7 +634,7 @@ mod tests {
     }
 
     /// Each key with a value that is not its default, and what it has to be beside it.
-    const KEYS: [(&str, &str, &str); 75] = [
+    const KEYS: [(&str, &str, &str); 86] = [
         ("providers.anthropic.base_url", "\"https://x\"", ""),
         ("providers.anthropic.model", "\"m\"", ""),
         ("providers.anthropic.api_key_env", "\"PATH\"", ""),
@@ -710,6 +710,17 @@ mod tests {
         ("breaker.probes", "7", ""),
         ("breaker.successes", "7", ""),
         ("engine.drain_timeout", "\"7s\"", ""),
+        ("engine.stage_concurrency", "7", ""),
+        ("engine.start_to_close", "\"7s\"", ""),
+        ("engine.retry_attempts", "7", ""),
+        ("engine.retry_crashes", "7", ""),
+        ("engine.retry_base", "\"7s\"", ""),
+        ("engine.retry_cap", "\"7s\"", ""),
+        ("engine.plan_jobs_max", "7", ""),
+        ("engine.run_jobs_max", "7", ""),
+        ("engine.defer_max_wait", "\"7s\"", ""),
+        ("engine.wait_max", "\"7s\"", ""),
+        ("engine.drain_grace", "\"7s\"", ""),
     ];
 
     /// What a runtime is made with.

@@ -118,7 +118,7 @@ impl Draft {
                         self.defer(workflow, &mut report, missing, job, done, at);
                         None
                     }
-                    Outcome::Suspend(wait) => match wait.checked(at.now) {
+                    Outcome::Suspend(wait) => match wait.checked(at.now, at.settings.wait_max) {
                         Ok(wait) => {
                             report.end = AttemptEnd::Suspended;
                             report.job = JobState::Suspended;

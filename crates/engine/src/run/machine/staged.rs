@@ -12,6 +12,7 @@ use std::time::Duration;
 use perennial_core::{
     Timestamp,
     failure::Failure,
+    retry::RetryPolicy,
     run::{
         Ends, FailurePolicy, JobKey, JobKind, JobState, RunCause, RunState, SkipReason, StageEnd,
         StageOutcome, StageState, run_outcome_of, stage_outcome,
@@ -30,6 +31,7 @@ use super::{
     tally::{Count, fails},
 };
 use crate::{
+    EngineSettings,
     run::guard::Guard,
     staged::{
         Edge, JobSpec, PlannedFeed, PlannedJob, PlannedStage, Staging, Timeouts, Upstream,
@@ -229,7 +231,7 @@ impl Draft {
                 Err(why) => (Value::Null, Born::failed(format!("its input cannot be kept: {why}"))),
             };
             let job = PlannedJob { key, input, after, uses };
-            self.add_job(board, machine, planned, &job, born, at.now);
+            self.add_job(board, machine, planned, &job, born, at);
         }
         for item in bad {
             let born = match edge.on_failure {
@@ -242,7 +244,7 @@ impl Draft {
             };
             let (after, uses) = (Vec::new(), Vec::new());
             let job = PlannedJob { key: item.key, input: Value::Null, after, uses };
-            self.add_job(board, machine, planned, &job, born, at.now);
+            self.add_job(board, machine, planned, &job, born, at);
         }
         Some(())
     }
@@ -254,7 +256,7 @@ impl Draft {
         planned: &PlannedStage,
         spec: &PlannedJob,
         born: Born,
-        now: Timestamp,
+        at: &Circumstances,
     ) {
         let key = job_key(&planned.name, &spec.key);
         let born = match (born, planned.limit_of(&spec.input)) {
@@ -281,7 +283,7 @@ impl Draft {
             return;
         }
         let uses = if state.is_terminal() { Vec::new() } else { spec.uses.clone() };
-        let mut job = planned_job(planned, key, spec.given(again), uses, now);
+        let mut job = planned_job(planned, key, spec.given(again), uses, &at.settings, at.now);
         let is_blocked = state == JobState::Blocked;
         let limit = job.part.limit.filter(|_| !state.is_terminal());
         job.part = JobPart { skipped, failed, is_blocked, limit, ..job.part };
@@ -520,6 +522,7 @@ pub(crate) fn planned_job(
     key: JobKey,
     given: Given,
     uses: Vec<ServiceKey>,
+    settings: &EngineSettings,
     now: Timestamp,
 ) -> NewJob {
     let (kind, work) = match planned.work {
@@ -533,30 +536,31 @@ pub(crate) fn planned_job(
         Err(failure) => (None, Some(record_of(&failure))),
     };
     let part = JobPart { kind, is_blocked, uses, limit, failed, ..JobPart::default() };
-    new_job(planned.name.clone(), key, given, part, planned.retry, planned.timeouts, None, now)
+    let policy = policy_of(planned.retry, planned.timeouts, None, settings, now);
+    new_job(planned.name.clone(), key, given, part, policy)
 }
 
-#[expect(clippy::too_many_arguments, reason = "a job has that many sides, and two callers")]
-fn new_job(
-    stage: String,
-    key: JobKey,
-    given: Given,
-    part: JobPart,
-    retry: perennial_core::retry::RetryPolicy,
+/// How a job is tried and what it may take. What its plan does not say the settings do, and it stays so for good.
+fn policy_of(
+    retry: Option<RetryPolicy>,
     timeouts: Timeouts,
     no_later: Option<Timestamp>,
+    settings: &EngineSettings,
     now: Timestamp,
-) -> NewJob {
+) -> Policy {
     let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
     let own = timeouts.job.map(|within| now.after(within));
     let deadline = own.into_iter().chain(no_later).min();
-    let policy = Policy {
-        retry,
-        attempt_within_ms: millis(timeouts.attempt),
+    Policy {
+        retry: retry.unwrap_or(settings.retry),
+        attempt_within_ms: millis(timeouts.attempt.unwrap_or(settings.start_to_close)),
         heartbeat_within_ms: timeouts.heartbeat.map(millis),
         deadline: deadline.map(Timestamp::as_micros),
         within_ms: deadline.map(|deadline| millis(deadline.since(now))),
-    };
+    }
+}
+
+fn new_job(stage: String, key: JobKey, given: Given, part: JobPart, policy: Policy) -> NewJob {
     let mut input = Map::new();
     for part in [json!(policy), json!(given)] {
         if let Value::Object(part) = part {
@@ -566,8 +570,8 @@ fn new_job(
     NewJob {
         stage,
         key,
-        max_attempts: retry.max_attempts,
-        crashes_max: retry.crashes_max,
+        max_attempts: policy.retry.max_attempts,
+        crashes_max: policy.retry.crashes_max,
         input: input.into(),
         claim_for: None,
         part,

@@ -2,10 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{
-    JobSpec, PlanProblem,
-    problems::{RUN_JOBS_MAX, check_jobs},
-};
+use super::{JobSpec, PlanProblem, problems::check_jobs};
 
 /// What comes next in the driven stages of a run: see [`StagedWorkflow::next`](super::super::StagedWorkflow::next).
 ///
@@ -65,11 +62,13 @@ impl NextJobs {
         self.seal_all || self.seal.contains(stage)
     }
 
-    /// What of it cannot be, all of it at once; apart from services that nobody has. `stages`: the driven ones, by name.
+    /// What of it cannot be, all of it at once; apart from services that nobody has. `stages`: the driven ones, by name; `jobs_max`: most
+    /// jobs of the run.
     pub(crate) fn problems(
         &self,
         stages: &BTreeMap<&str, Takes<'_>>,
         jobs_before: usize,
+        jobs_max: usize,
     ) -> Vec<PlanProblem> {
         let mut problems = Vec::new();
         let mut by_stage: BTreeMap<&str, Vec<JobSpec>> = BTreeMap::new();
@@ -92,8 +91,8 @@ impl NextJobs {
                 }));
             }
         }
-        if have > RUN_JOBS_MAX && have > jobs_before {
-            problems.push(PlanProblem::RunTooLarge { have, max: RUN_JOBS_MAX });
+        if have > jobs_max && have > jobs_before {
+            problems.push(PlanProblem::RunTooLarge { have, max: jobs_max });
         }
         problems
     }
@@ -110,6 +109,8 @@ pub(crate) struct Takes<'a> {
 mod tests {
     use super::*;
 
+    const RUN_JOBS_MAX: usize = 1_000_000;
+
     fn job(key: &str) -> JobSpec {
         JobSpec::new(key, &1)
     }
@@ -117,7 +118,7 @@ mod tests {
     fn problems(next: NextJobs, jobs_before: usize) -> Vec<String> {
         let takes = |is_sealed| Takes { has: Box::new(|key| key == "old"), is_sealed };
         let stages = BTreeMap::from([("open", takes(false)), ("over", takes(true))]);
-        next.problems(&stages, jobs_before).iter().map(ToString::to_string).collect()
+        next.problems(&stages, jobs_before, RUN_JOBS_MAX).iter().map(ToString::to_string).collect()
     }
 
     #[test]

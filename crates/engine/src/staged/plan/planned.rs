@@ -19,8 +19,9 @@ pub(crate) struct PlannedStage {
     pub(crate) work: Work,
     pub(crate) feed: PlannedFeed,
     pub(crate) skip: Option<SkipReason>,
+    /// Without these two the engine's settings.
     pub(crate) concurrency: Option<u32>,
-    pub(crate) retry: RetryPolicy,
+    pub(crate) retry: Option<RetryPolicy>,
     pub(crate) timeouts: Timeouts,
     pub(crate) on_failure: FailurePolicy,
     pub(crate) required: bool,

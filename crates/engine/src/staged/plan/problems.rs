@@ -5,10 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{FeedFrom, JobSpec, Plan, Stage, Timeouts, Work};
 use crate::external::Scope;
 
-/// Jobs that a plan may begin with.
-const JOBS_MAX: usize = 100_000;
-/// Jobs that a run may have, if its workflow says what comes next.
-pub(crate) const RUN_JOBS_MAX: usize = 1_000_000;
 /// Longest name of a stage, and longest key of a job in it, in bytes.
 const NAME_BYTES_MAX: usize = 100;
 
@@ -161,7 +157,8 @@ pub enum PlanProblem {
 }
 
 impl Plan {
-    /// Everything that is wrong with it, apart from what is not registered.
+    /// Everything that is wrong with it, apart from what is not registered, and from how many jobs it may begin with
+    /// where it is started ([`EngineSettings::plan_jobs_max`](crate::EngineSettings::plan_jobs_max)).
     pub fn problems(&self) -> Vec<PlanProblem> {
         let mut problems = Vec::new();
         let (mut names, mut jobs, mut is_driven) = (BTreeSet::new(), 0, false);
@@ -201,9 +198,6 @@ impl Plan {
         }
         if jobs == 0 && !is_driven {
             problems.push(PlanProblem::Empty);
-        }
-        if jobs > JOBS_MAX {
-            problems.push(PlanProblem::TooManyJobs { have: jobs, max: JOBS_MAX });
         }
         problems
     }
@@ -299,6 +293,8 @@ fn inverted(stage: &Stage, problems: &mut Vec<PlanProblem>) {
         let stage = stage.name.clone();
         problems.push(PlanProblem::InvertedTimeouts { stage, outer, inner });
     };
+    // Of one that says nothing the setting of whoever makes the job counts.
+    let Some(attempt) = attempt else { return };
     if heartbeat.is_some_and(|beat| beat >= attempt) {
         add("an attempt", "its heartbeat");
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use perennial_core::retry::RetryPolicy;
 use perennial_engine::{
     EngineSettings, SettingError, SettingErrors, drain::DRAIN_TIMEOUT, scheduler::LeaseTerms,
 };
@@ -23,6 +24,17 @@ pub(crate) struct EngineSection {
     group_depth_max: Option<usize>,
     wake_spread: Option<Span>,
     authority_within: Option<Span>,
+    stage_concurrency: Option<u32>,
+    start_to_close: Option<Span>,
+    retry_attempts: Option<u32>,
+    retry_crashes: Option<u32>,
+    retry_base: Option<Span>,
+    retry_cap: Option<Span>,
+    plan_jobs_max: Option<usize>,
+    run_jobs_max: Option<usize>,
+    defer_max_wait: Option<Span>,
+    wait_max: Option<Span>,
+    drain_grace: Option<Span>,
     lease_ttl: Option<Span>,
     drain_timeout: Option<Span>,
 }
@@ -47,6 +59,16 @@ impl EngineSection {
     pub(crate) fn settings(&self) -> EngineSettings {
         let usual = EngineSettings::default();
         let span = |set: Option<Span>, usual| set.map_or(usual, |Span(set)| set);
+        let pause = |set: Option<Span>, usual: u64| {
+            set.map_or(usual, |Span(set)| u64::try_from(set.as_millis()).unwrap_or(u64::MAX))
+        };
+        let retry = RetryPolicy {
+            max_attempts: self.retry_attempts.unwrap_or(usual.retry.max_attempts),
+            crashes_max: self.retry_crashes.unwrap_or(usual.retry.crashes_max),
+            base_ms: pause(self.retry_base, usual.retry.base_ms),
+            cap_ms: pause(self.retry_cap, usual.retry.cap_ms),
+            ..usual.retry
+        };
         EngineSettings {
             poll_interval: span(self.poll_interval, usual.poll_interval),
             claim_batch: self.claim_batch.unwrap_or(usual.claim_batch),
@@ -60,6 +82,14 @@ impl EngineSection {
             group_depth_max: self.group_depth_max.unwrap_or(usual.group_depth_max),
             wake_spread: span(self.wake_spread, usual.wake_spread),
             authority_within: span(self.authority_within, usual.authority_within),
+            stage_concurrency: self.stage_concurrency.unwrap_or(usual.stage_concurrency),
+            start_to_close: span(self.start_to_close, usual.start_to_close),
+            retry,
+            plan_jobs_max: self.plan_jobs_max.unwrap_or(usual.plan_jobs_max),
+            run_jobs_max: self.run_jobs_max.unwrap_or(usual.run_jobs_max),
+            defer_max_wait: span(self.defer_max_wait, usual.defer_max_wait),
+            wait_max: span(self.wait_max, usual.wait_max),
+            drain_grace: span(self.drain_grace, usual.drain_grace),
         }
     }
 
@@ -81,8 +111,9 @@ impl EngineSection {
         let seconds = Duration::from_secs;
         wrong.extend(SettingError::of_time("lease_ttl", ttl, seconds(1), seconds(600)));
         // Below that nothing is left for attempts.
+        let least = self.settings().drain_grace + seconds(1);
         let day = seconds(24 * 60 * 60);
-        wrong.extend(SettingError::of_time("drain_timeout", drain, seconds(3), day));
+        wrong.extend(SettingError::of_time("drain_timeout", drain, least, day));
         if wrong.is_empty() { Ok(()) } else { Err(SettingErrors(wrong)) }
     }
 }

@@ -54,7 +54,7 @@ impl Draft {
     ) {
         report.end = AttemptEnd::Unavailable;
         let since = job.deferred_since.unwrap_or(at.now);
-        if let Some(deferral) = missing.deferral(since, at.now) {
+        if let Some(deferral) = missing.deferral(since, at.now, at.settings.defer_max_wait) {
             report.job = JobState::Deferred;
             report.deferral = Some(deferral);
             return;

@@ -52,7 +52,7 @@ impl Draft {
             let uses = planned.uses.iter().chain(&spec.uses);
             let uses = at.services.offered.of_job(uses, &machine.run);
             let job = PlannedJob { uses, ..PlannedJob::of(spec) };
-            self.add_job(board, machine, planned, &job, Born::Open, at.now);
+            self.add_job(board, machine, planned, &job, Born::Open, at);
         }
         let sealed = |place: &usize| next.seals(&staging.stages[*place].name);
         let sealed: Vec<usize> = open.iter().copied().filter(sealed).collect();
@@ -131,7 +131,7 @@ impl Draft {
             (planned.name.as_str(), Takes { has: Box::new(has), is_sealed })
         });
         let jobs = machine.jobs.len() + self.new_jobs.len();
-        let mut problems = next.problems(&takes.collect(), jobs);
+        let mut problems = next.problems(&takes.collect(), jobs, at.settings.run_jobs_max);
         for (stage, job) in next.jobs.iter().filter(|(_, job)| !job.uses.is_empty()) {
             let what = || format!("job `{}` of stage `{stage}`", job.key);
             problems.extend(unusable(what, &job.uses, &machine.run, &at.services.offered));

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{
     super::{Circumstances, Job, Machine, draft::Draft, jobs::is_thorough, owner, tally::due},
-    Board, new_job,
+    Board, new_job, policy_of,
 };
 use crate::{
     EngineSettings,
@@ -227,8 +227,9 @@ impl Draft {
             // It has ended in an earlier round, and stays as it is.
             return;
         }
-        let mut job =
-            child_job(&group.stage, &group.key, child, again, group.policy.deadline(), at.now);
+        let no_later = group.policy.deadline();
+        let (settings, now) = (&at.settings, at.now);
+        let mut job = child_job(&group.stage, &group.key, child, again, no_later, settings, now);
         job.part.uses = uses;
         if job.part.kind == JobKind::Activity
             && skipped.is_none()
@@ -248,6 +249,7 @@ pub(crate) fn child_job(
     child: ChildPlan,
     again: u32,
     no_later: Option<Timestamp>,
+    settings: &EngineSettings,
     now: Timestamp,
 ) -> NewJob {
     let ChildPlan { key, work, input, retry, timeouts, required, skipped, keyed, uses: _ } = child;
@@ -263,7 +265,8 @@ pub(crate) fn child_job(
     let parent = Some(group.clone());
     let part = JobPart { kind, parent, skipped, limit, ..JobPart::default() };
     let key = child_key(group, &key);
-    new_job(stage.to_owned(), key, given, part, retry, timeouts, no_later, now)
+    let policy = policy_of(retry, timeouts, no_later, settings, now);
+    new_job(stage.to_owned(), key, given, part, policy)
 }
 
 /// How deep a group lies within groups.

@@ -291,7 +291,12 @@ impl Play {
     ) -> Self {
         let staging = start.workflow.staging().unwrap();
         let run = RunId::parse(name).unwrap();
-        let (stages, jobs) = staging.beginning(&run, &Offered::default(), store.now());
+        let (stages, jobs) = staging.beginning(
+            &run,
+            &Offered::default(),
+            &crate::EngineSettings::default(),
+            store.now(),
+        );
         let definition = start.workflow.definition();
         let created = store
             .create_run(NewRun {
