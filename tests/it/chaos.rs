@@ -64,25 +64,25 @@ async fn results(run: &PipelineRunHandle) -> Value {
 /// Real time: the store's threads are foreign to a paused clock.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn whatever_dies_the_runs_end_as_if_nothing_had_happened() {
-    storm("whatever_dies", |tree| {
+    Box::pin(storm("whatever_dies", |tree| {
         let targets = workers(tree);
         assert!(targets.contains(&"/perennial/store/writer".to_owned()), "{targets:?}");
         assert!(targets.len() >= 2 * RUNS + 8, "runs, their monitors, all parts: {targets:?}");
         targets
-    })
+    }))
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn whichever_supervisor_dies_the_runs_end_as_if_nothing_had_happened() {
-    storm("whichever_supervisor", |tree| {
+    Box::pin(storm("whichever_supervisor", |tree| {
         let targets = supervisors(tree);
         for known in ["/perennial/runs", "/perennial/monitors", "/perennial/store"] {
             assert!(targets.iter().any(|path| path == known), "{known}: {targets:?}");
         }
         // Each is hit by its path: a run's own comes back only when `runs` has it again.
         targets
-    })
+    }))
     .await;
 }
 

@@ -13,7 +13,7 @@ use perennial::{
         AttemptCx, Explanation, StartRun, WaitsWhy,
         staged::{
             Activity, ActivityError, Child, ChildOutcome, Ended, Feed, Group, JobSpec, Joined,
-            Plan, PlanProblem, PlanProblems, RunReport, Stage, Staged, StagedWorkflow,
+            NextJobs, Plan, PlanProblem, PlanProblems, RunReport, Stage, Staged, StagedWorkflow,
         },
         workflow::JobKey,
     },
@@ -314,6 +314,43 @@ async fn a_child_with_the_key_of_its_group_is_refused() {
     let group = view.jobs.iter().find(|job| job.key.as_str() == "visits/0:loop").unwrap();
     let why = group.result.as_ref().unwrap()["message"].as_str().unwrap();
     assert!(why.contains("child `hall` has the concurrency key `app/loop`"), "{why}");
+    drop(run);
+    runtime.shutdown().await;
+}
+
+/// A workflow that never says that it is enough: each job that it asks for has failed with its key.
+#[derive(Debug)]
+struct Endless;
+
+impl StagedWorkflow for Endless {
+    const NAME: &'static str = "endless";
+    const VERSION: u32 = 1;
+    type Input = Tour;
+    type Output = ();
+
+    fn plan(&self, _: &Tour) -> Result<Plan, PlanProblems> {
+        let stage = Stage::activity::<Visit>("visits").concurrency_key(app_of, 1);
+        Ok(Plan::new().stage(stage.feed(Feed::driven())))
+    }
+
+    fn next(&self, _: &Tour, report: &RunReport) -> NextJobs {
+        let many = report.stage("visits").map_or(0, |stage| stage.items.len());
+        NextJobs::none().job("visits", JobSpec::new(many.to_string(), &"odd"))
+    }
+
+    fn summarize(&self, _: &Tour, _: &RunReport) {}
+}
+
+/// However much follows from what was decided, a run listens.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_finds_no_end_can_be_cancelled() {
+    let endless = Staged::new(Endless).activity(Visit::new(0));
+    let runtime = Runtime::builder().store(Store::memory()).staged(&endless).start().await.unwrap();
+    let run = runtime.runs().start(endless.start(&tour(&["shop"])).unwrap()).await.unwrap();
+    let mut events = run.events(100);
+    drop(timeout(SOON, events.next()).await.unwrap().unwrap());
+    assert!(timeout(SOON, run.cancel()).await.unwrap().unwrap());
+    assert_eq!(end(&run).await, "cancelled");
     drop(run);
     runtime.shutdown().await;
 }

@@ -34,6 +34,9 @@ use crate::{
 /// In how many of the rounds of one decision (DUR-2) it claims as well.
 const CLAIMING_ROUNDS_MAX: u32 = 4;
 
+/// How many decisions that follow from each other it makes before it listens again.
+const LOOKS_MAX: u32 = 64;
+
 /// What a run is told and asked.
 #[derive(Debug)]
 pub(crate) enum Message {
@@ -380,9 +383,20 @@ impl Shell {
         if machine.deadline.is_some_and(|deadline| deadline <= self.store().now()) {
             self.stop(machine, StopCause::Deadline).await?;
         }
+        let mut looks = 0;
         while machine.stuck().is_none()
             && self.commit(machine, &Fact::Look).await?.is_some_and(|committed| committed)
-        {}
+        {
+            looks += 1;
+            if looks == LOOKS_MAX {
+                // What is asked of it meanwhile comes before the rest.
+                if let Some(address) = self.address() {
+                    drop(address.cast(Message::Wake));
+                }
+                self.publish(machine);
+                return Ok(());
+            }
+        }
         if let Some(why) = machine.stuck().map(ToString::to_string) {
             self.leave(me, machine, &why);
             return Ok(());

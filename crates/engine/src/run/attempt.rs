@@ -78,7 +78,8 @@ pub(super) async fn start(
         depth = lease.key.depth(),
         attempt = lease.attempt,
     );
-    let work = execute(workflow.clone(), cx, machine.limits(lease.job, now)).instrument(span);
+    let work = execute(workflow.clone(), cx, machine.limits(lease.job, now));
+    let work = Box::pin(work).instrument(span);
     let id = AttemptId { job: lease.job, attempt: lease.attempt };
     let name = task_name(&lease);
     let (to, held) = (address.clone(), lease.clone());

@@ -105,6 +105,8 @@ struct State {
     workflows: HashMap<RunId, Arc<dyn Workflow>>,
     /// How often in a row runs failed to be taken over, or their actors to start.
     failed: HashMap<RunId, u32>,
+    /// Parked ones that were let go on once, because somebody has cancelled them.
+    ending: HashSet<RunId>,
 }
 
 impl State {
@@ -201,6 +203,7 @@ impl Shell {
         state.workflows.retain(|run, _| known.contains(run));
         state.failed.retain(|run, _| known.contains(run));
         services.parked.retain(|run| known.contains(run));
+        state.ending.retain(|run| known.contains(run));
         // Those that another node has ended: their actors shall find out.
         for run in services.runs_here().iter().filter(|run| !known.contains(run)) {
             self.saw(run, u64::MAX);
@@ -213,7 +216,16 @@ impl Shell {
         let mut turn = Turn::new(&self.spec);
         let mut taken_over = 0;
         for summary in unfinished {
-            if services.parked.is_parked(&summary.run) || services.beginning.has(&summary.run) {
+            let is_parked = services.parked.is_parked(&summary.run);
+            if is_parked
+                && summary.state == RunState::Cancelling
+                && summary.owner.is_some()
+                && summary.owner == services.registered_node()
+                && state.ending.insert(summary.run.clone())
+            {
+                // To end it needs nothing of what it is parked for; cancelled by whoever does not know its workflow.
+                services.parked.release(&summary.run);
+            } else if is_parked || services.beginning.has(&summary.run) {
                 continue;
             }
             if self.is_ours(state, &summary, &mut taken_over).await {

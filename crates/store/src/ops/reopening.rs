@@ -11,7 +11,7 @@ use super::{
     decision::refused,
     ending::{self, Ending},
     journal::{Journal, micros},
-    node, retention, service, timer,
+    node, retention, service, timer, turn,
 };
 use crate::{Again, Reopening, StageBack, StoreError, transaction::Tx};
 
@@ -211,6 +211,7 @@ fn set_back(
         (job, to.name()),
     )?;
     tx.write("DELETE FROM waits WHERE job = ?1", [job])?;
+    turn::forget_place(tx, job)?;
     service::end_of_job(tx, job, JobState::Cancelled)?;
     tx.write("DELETE FROM results WHERE job = ?1", [job])?;
     if forget_calls {

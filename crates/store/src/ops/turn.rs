@@ -354,7 +354,7 @@ fn wake(tx: &Tx<'_>, journal: &mut Journal, asks: &Asks) -> Result<(), StoreErro
 fn free(tx: &Tx<'_>, asks: &Asks, called: u32) -> Result<Option<u32>, StoreError> {
     let most = asks.by.most.get();
     let held = tx.rows(
-        "SELECT place FROM turns WHERE key = ?1 AND place < ?2 ORDER BY place",
+        "SELECT place FROM turns WHERE key = ?1 ORDER BY place LIMIT ?2",
         (&asks.by.key, most),
         |row| row.get::<u32>(),
     )?;

@@ -277,6 +277,18 @@ async fn more_than_one_may_be_under_way(store: &dyn Store) {
         end(store, &run, &held, JobState::Succeeded).await;
         held.claimed.remove(0);
     }
+    let mut held = claim(store, &alone, &node).await;
+    assert_eq!(held.claimed.len(), 1);
+    end(store, &alone, &held, JobState::Succeeded).await;
+    // Whatever place of the key the others have.
+    let jobs = (0..2).map(|n| job(&n.to_string(), 3)).collect();
+    let run = begin(store, "two", &node, jobs).await;
+    held = claim(store, &run, &node).await;
+    end(store, &run, &held, JobState::Succeeded).await;
+    let alone = begin(store, "alone-too", &node, vec![job("a", 1)]).await;
+    assert_eq!(claim(store, &alone, &node).await.parked.len(), 1);
+    held.claimed.remove(0);
+    end(store, &run, &held, JobState::Succeeded).await;
     assert_eq!(claim(store, &alone, &node).await.claimed.len(), 1);
     assert_eq!(verify(store).await.unwrap(), []);
 }
