@@ -263,6 +263,31 @@ async fn a_workflow_that_asks_for_what_cannot_be_is_told_so_and_goes_on_once_it_
     }
 }
 
+/// A run that is parked where it lives ends when it is cancelled, also by a process that does not know its workflow.
+#[cfg(feature = "postgres")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_parked_run_that_is_cancelled_from_elsewhere_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    for place in places(dir.path(), "driven_cancelled").iter().skip(1) {
+        let world = Arc::new(World::default());
+        world.is_odd.store(true, Ordering::SeqCst);
+        let refine = refine(&world);
+        let here = Runtime::builder().store(place.store()).node("here").staged(&refine);
+        let here = here.start().await.unwrap();
+        let run = here.runs().start(start(&refine)).await.unwrap();
+        let parked = tokio::time::timeout(SOON, run.outcome()).await.unwrap();
+        assert!(matches!(parked, Err(RunError::Parked { .. })), "{parked:?}");
+        let beside = Runtime::builder().store(place.store()).node("beside").start().await.unwrap();
+        let told = beside.runs().get(run.id()).await.unwrap();
+        assert!(told.cancel().await.unwrap());
+        let ended = tokio::time::timeout(SOON, told.outcome()).await.unwrap().unwrap();
+        assert_eq!(ended.state.name(), "cancelled");
+        drop((run, told));
+        beside.shutdown().await;
+        here.shutdown().await;
+    }
+}
+
 /// Proves TRAP-9.
 /// A draft that failed ends it; made again, it goes on from there, and what was published is made again, if that is wanted.
 #[tokio::test]

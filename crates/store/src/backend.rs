@@ -14,10 +14,10 @@ use crate::{
     Accepted, Admissions, AllocationRecord, Appended, AttemptRecord, CallStart, Claims, Committed,
     Created, Decision, EventRecord, HoldOf, HoldRecord, InstanceRecord, InstanceStep,
     InstanceStepped, Lease, Leases, NewCheckpoint, NewEvent, NewNumber, NewRun, NewSignal,
-    NewVersion, NodeRecord, NodeRef, NodeTerms, Operation, Past, Registered, RemovedRun, Renewal,
-    Reopening, Rescued, Retained, Retention, RunSummary, RunView, SlotGiven, SlotRecord, SlotTaken,
-    Store, StoreError, StoreStatus, StreamRecord, TimerDue, VerifyCursor, VerifyStep, ops,
-    transaction::Tx,
+    NewVersion, NodeRecord, NodeRef, NodeTerms, OpenRun, Operation, Past, Registered, RemovedRun,
+    Renewal, Reopening, Rescued, Retained, Retention, RunSummary, RunView, SlotGiven, SlotRecord,
+    SlotTaken, Store, StoreError, StoreStatus, StreamRecord, TimerDue, VerifyCursor, VerifyStep,
+    ops, transaction::Tx,
 };
 
 /// Whether an operation changes anything.
@@ -327,6 +327,10 @@ impl<B: Backend> Store for B {
 
     fn unfinished_runs(&self) -> Operation<'_, Vec<RunSummary>> {
         self.perform(Access::Read, ops::view::unfinished)
+    }
+
+    fn open_runs(&self) -> Operation<'_, Vec<OpenRun>> {
+        self.perform(Access::Read, ops::view::open_runs)
     }
 
     fn events<'a>(

@@ -27,7 +27,7 @@ pub use self::{
     error::StoreError,
     import::{Past, PastJob, PastNumber, PastVersion},
     record::{
-        AttemptRecord, CallRecord, EventRecord, JobRecord, NodeRecord, NodeRef, RunRecord,
+        AttemptRecord, CallRecord, EventRecord, JobRecord, NodeRecord, NodeRef, OpenRun, RunRecord,
         RunSummary, RunView, ServerStatus, StageRecord, StoreStatus, StreamRecord,
     },
     request::{
@@ -325,6 +325,9 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
 
     /// Runs that are not terminal, oldest first.
     fn unfinished_runs(&self) -> Operation<'_, Vec<RunSummary>>;
+
+    /// The same runs in the same order, without what is counted of their jobs: what it costs does not grow with these.
+    fn open_runs(&self) -> Operation<'_, Vec<OpenRun>>;
 
     /// Events of a stream from `from` on, oldest first, at most `limit`.
     fn events<'a>(

@@ -11,9 +11,9 @@ use perennial_store::{
     Accepted, Admissions, AllocationRecord, Appended, CallStart, Claimed, Claims, Committed,
     Created, Decision, HoldOf, HoldRecord, InstanceRecord, InstanceStep, InstanceStepped, Lease,
     Leases, NewCheckpoint, NewEvent, NewNumber, NewRun, NewSignal, NewVersion, NodeRecord, NodeRef,
-    NodeTerms, Operation, Past, Registered, RemovedRun, Renewal, Reopening, Rescued, Retained,
-    Retention, SlotGiven, SlotRecord, SlotTaken, Store, StoreError, StoreStatus, StreamRecord,
-    TimerDue, VerifyCursor, VerifyStep,
+    NodeTerms, OpenRun, Operation, Past, Registered, RemovedRun, Renewal, Reopening, Rescued,
+    Retained, Retention, SlotGiven, SlotRecord, SlotTaken, Store, StoreError, StoreStatus,
+    StreamRecord, TimerDue, VerifyCursor, VerifyStep,
 };
 use serde_json::Value;
 use tokio::sync::watch;
@@ -256,6 +256,10 @@ impl Store for Watched {
 
     fn unfinished_runs(&self) -> Operation<'_, Vec<RunSummary>> {
         self.inner.unfinished_runs()
+    }
+
+    fn open_runs(&self) -> Operation<'_, Vec<OpenRun>> {
+        self.inner.open_runs()
     }
 
     fn events<'a>(

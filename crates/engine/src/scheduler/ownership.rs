@@ -10,7 +10,7 @@ use std::{
 
 use futures_util::future::join_all;
 use perennial_core::run::{RunId, RunState};
-use perennial_store::{Leases, RunSummary, StoreError};
+use perennial_store::{Leases, OpenRun, StoreError};
 use perennial_supervision::{
     Address, ChildSpec,
     actor::{Actor, ActorError, ActorRef, RpcReply as ReplyPort},
@@ -196,7 +196,7 @@ impl Shell {
         if !services.membership.may_work() {
             return Err("this node's lease is not safely live".to_owned());
         }
-        let unfinished = once(services.store.unfinished_runs()).await;
+        let unfinished = once(services.store.open_runs()).await;
         let unfinished =
             unfinished.map_err(|error| format!("unfinished runs are not read: {error}"))?;
         let known: HashSet<&RunId> = unfinished.iter().map(|summary| &summary.run).collect();
@@ -318,12 +318,7 @@ impl Shell {
     /// Whether this process runs it; takes over what is free, if that is its way. Where several nodes share the
     /// store it takes only what it has a place for and can run (STO-52), and not too much at once: the others look,
     /// too.
-    async fn is_ours(
-        &self,
-        state: &mut State,
-        summary: &RunSummary,
-        taken_over: &mut usize,
-    ) -> bool {
+    async fn is_ours(&self, state: &mut State, summary: &OpenRun, taken_over: &mut usize) -> bool {
         let services = &self.spec.services;
         let Some(node) = services.membership.incarnation() else { return false };
         if summary.owner.as_ref() == Some(&node) {

@@ -14,9 +14,10 @@ use perennial_store::{
     Accepted, Admissions, AllocationRecord, Appended, AttemptRecord, CallStart, Claims, Committed,
     Created, Decision, EventRecord, HoldOf, HoldRecord, InstanceRecord, InstanceStep,
     InstanceStepped, Lease, Leases, MemoryStore, NewCheckpoint, NewEvent, NewNumber, NewRun,
-    NewSignal, NewVersion, NodeRecord, NodeRef, NodeTerms, Operation, Past, Registered, RemovedRun,
-    Renewal, Reopening, Rescued, Retained, Retention, RunSummary, RunView, SlotGiven, SlotRecord,
-    SlotTaken, Store, StoreError, StoreStatus, StreamRecord, TimerDue, VerifyCursor, VerifyStep,
+    NewSignal, NewVersion, NodeRecord, NodeRef, NodeTerms, OpenRun, Operation, Past, Registered,
+    RemovedRun, Renewal, Reopening, Rescued, Retained, Retention, RunSummary, RunView, SlotGiven,
+    SlotRecord, SlotTaken, Store, StoreError, StoreStatus, StreamRecord, TimerDue, VerifyCursor,
+    VerifyStep,
 };
 use serde_json::Value;
 use tokio::sync::watch;
@@ -228,6 +229,9 @@ impl Store for Link {
     }
     fn unfinished_runs(&self) -> Operation<'_, Vec<RunSummary>> {
         self.through("unfinished", move || self.store.unfinished_runs())
+    }
+    fn open_runs(&self) -> Operation<'_, Vec<OpenRun>> {
+        self.through("unfinished", move || self.store.open_runs())
     }
     fn events<'a>(
         &'a self,

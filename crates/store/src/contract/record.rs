@@ -299,6 +299,29 @@ pub struct RunView {
     pub beats: Vec<BeatRecord>,
 }
 
+/// A run that has not ended, as whoever looks after runs needs it.
+///
+/// ```
+#[doc = include_str!("../../doc/recorded.txt")]
+/// let open = &store.open_runs().await?[0];
+/// assert_eq!((&open.run, open.revision, open.owner_alive), (&run, 1, true));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenRun {
+    /// Its id.
+    pub run: RunId,
+    /// Where it is; Running where that cannot be read: whoever goes on with it reads all of it first.
+    pub state: RunState,
+    /// Who runs it.
+    pub owner: Option<NodeRef>,
+    /// Whether that incarnation still lives.
+    pub owner_alive: bool,
+    /// So many decisions are in the store.
+    pub revision: u64,
+}
+
 /// A line of the list of runs.
 ///
 /// ```

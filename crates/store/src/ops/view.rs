@@ -7,8 +7,8 @@ use perennial_core::{
 
 use super::{node::alive_or_absent, retention, saved, signal, turn, uses, wait};
 use crate::{
-    AttemptRecord, CallRecord, JobRecord, NodeRef, RunRecord, RunSummary, RunView, StageRecord,
-    StoreError,
+    AttemptRecord, CallRecord, JobRecord, NodeRef, OpenRun, RunRecord, RunSummary, RunView,
+    StageRecord, StoreError,
     transaction::{Columns, Tx},
 };
 
@@ -146,6 +146,30 @@ pub(crate) fn unfinished(tx: &Tx<'_>) -> Result<Vec<RunSummary>, StoreError> {
         ),
         [tx.now().as_micros()],
         summary,
+    )
+}
+
+/// The same, without their counts. A damaged row must not take the others with it.
+pub(crate) fn open_runs(tx: &Tx<'_>) -> Result<Vec<OpenRun>, StoreError> {
+    tx.rows(
+        concat!(
+            "SELECT r.run, r.state, s.owner_node, s.owner_incarnation, ",
+            alive_or_absent!("?1"),
+            ", h.revision FROM runs r JOIN streams s ON s.stream = r.run JOIN heads h ON h.stream = r.run
+             LEFT JOIN nodes n ON n.node = s.owner_node AND n.incarnation = s.owner_incarnation
+             WHERE r.state IN ('pending', 'running', 'paused', 'cancelling') ORDER BY r.created_at, r.rowid",
+        ),
+        [tx.now().as_micros()],
+        |row| {
+            let mut unread = None;
+            Ok(OpenRun {
+                run: row.read(|id: String| RunId::parse(id))?,
+                state: or(row.parse(), RunState::Running, &mut unread)?,
+                owner: or(node(row), None, &mut unread)?,
+                owner_alive: or(row.get(), false, &mut unread)?,
+                revision: or(row.count(), 0, &mut unread)?,
+            })
+        },
     )
 }
 

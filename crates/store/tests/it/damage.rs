@@ -545,6 +545,7 @@ fn a_damaged_run_does_not_hide_the_others() {
         loose(&damaged).execute_batch(damage).unwrap();
         let store = open(&damaged);
         served(&store, || {
+            assert_eq!(block_on(store.open_runs()).unwrap().len(), 3, "{damage}");
             let (unfinished, runs) = (store.unfinished_runs(), store.runs(10));
             for listed in [block_on(unfinished).unwrap(), block_on(runs).unwrap()] {
                 assert_eq!(listed.len(), 3, "{damage}");

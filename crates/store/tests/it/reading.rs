@@ -18,6 +18,7 @@ async fn ask_everything(store: &dyn Store) {
     let view = store.run(&run).await.unwrap();
     store.runs(ALL).await.unwrap();
     store.unfinished_runs().await.unwrap();
+    store.open_runs().await.unwrap();
     store.nodes(ALL).await.unwrap();
     store.events("r", 1, ALL).await.unwrap();
     store.streams("run").await.unwrap();

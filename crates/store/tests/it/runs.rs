@@ -79,6 +79,17 @@ async fn runs_are_listed_newest_first_and_unfinished_ones_oldest_first(store: &d
     };
     assert_eq!(ids(store.runs(2).await.unwrap()), ["r3", "r2"]);
     assert_eq!(ids(store.unfinished_runs().await.unwrap()), ["r2", "r3"]);
+    // The same without what is counted of them.
+    for (open, listed) in
+        store.open_runs().await.unwrap().iter().zip(store.unfinished_runs().await.unwrap())
+    {
+        assert_eq!(
+            (&open.run, open.state, open.revision),
+            (&listed.run, listed.state, listed.revision)
+        );
+        assert_eq!((&open.owner, open.owner_alive), (&listed.owner, listed.owner_alive));
+    }
+    assert_eq!(store.open_runs().await.unwrap().len(), 2);
     let all = store.runs(ALL).await.unwrap();
     assert_eq!((all[2].jobs, all[2].jobs_done, all[2].state), (1, 0, RunState::Failed));
     assert!(all[2].finished_at.is_some() && all[2].owner_alive);
