@@ -8,6 +8,8 @@ mod conformance;
 mod promises;
 #[path = "tidy/protection.rs"]
 mod protection;
+#[path = "tidy/settings.rs"]
+mod settings;
 #[path = "tidy/stores.rs"]
 mod stores;
 

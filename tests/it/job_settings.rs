@@ -18,7 +18,7 @@ use perennial::{
         },
         workflow::RetryPolicy,
     },
-    records::{Failure, FailureClass},
+    records::{Failure, FailureClass, Timestamp},
     supervision::Clock,
 };
 use serde::{Deserialize, Serialize};
@@ -38,6 +38,10 @@ enum Does {
     Waits,
     /// It waits for the signal `go`.
     Signal,
+    /// What it needs is there after 5 min.
+    MissesAtFirst,
+    /// It says once a second how far it is, for 20 s.
+    Tells,
 }
 
 /// Where they come from.
@@ -112,6 +116,8 @@ impl Group for All {
 struct Seen {
     tries: AtomicU32,
     under_way: Mutex<(u32, u32)>,
+    /// When those went on that had missed something.
+    back: Mutex<Vec<Timestamp>>,
 }
 
 struct Do(Arc<Seen>);
@@ -136,6 +142,21 @@ impl Activity for Do {
             }
             Does::Fails => Err(Failure::new(FailureClass::Transient, "APP1", "not yet").into()),
             Does::Misses => Err(Unavailable::new("the printer").into()),
+            Does::MissesAtFirst if cx.now.since(cx.run_started_at) < MINUTE * 5 => {
+                let at = cx.run_started_at.after(MINUTE * 5);
+                Err(Unavailable::new("the printer").retry_at(at).into())
+            }
+            Does::MissesAtFirst => {
+                self.0.back.lock().unwrap().push(cx.now);
+                Ok(Ended::Done(()))
+            }
+            Does::Tells => {
+                for second in 0..20 {
+                    cx.heartbeat(second.into()).await?;
+                    tokio::time::sleep(Duration::from_secs(1)).await; // paused clock
+                }
+                Ok(Ended::Done(()))
+            }
             Does::Waits | Does::Signal if cx.resumed().is_some() => Ok(Ended::Done(())),
             Does::Waits => {
                 let at = cx.now.after(MINUTE * 5);
@@ -165,6 +186,10 @@ struct Told {
     took: Duration,
     /// How often the process of its first job may die with it.
     crashes: u32,
+    /// How long after each other jobs went on that had missed something.
+    spread: Duration,
+    /// How far somebody was when that was recorded, which is done at most every 10 s.
+    progress: Vec<u64>,
 }
 
 /// A run with these lines in `[engine]`. One that is not accepted, or does not go on, says why.
@@ -173,8 +198,20 @@ async fn told(settings: &str, given: Given) -> Told {
     let (telling, seen) = telling();
     let builder = Runtime::builder().store(Store::memory()).config(config).staged(&telling);
     let (runtime, clock) = (builder.start().await.unwrap(), Clock::start());
+    let mut progress = Vec::new();
     let run = match runtime.runs().start(telling.start(&given).unwrap()).await {
-        Ok(run) => run.outcome().await.map(|outcome| outcome.view),
+        Ok(run) => {
+            let outcome = run.outcome().await;
+            let mut events = run.events(1);
+            while outcome.is_ok() {
+                let event = events.next().await.unwrap();
+                progress.extend(event.data["progress"].as_u64());
+                if event.kind == "run_closed" {
+                    break;
+                }
+            }
+            outcome.map(|outcome| outcome.view)
+        }
         Err(error) => Err(error),
     };
     let took = clock.now().elapsed();
@@ -188,7 +225,12 @@ async fn told(settings: &str, given: Given) -> Told {
     };
     runtime.shutdown().await;
     let (tries, most) = (seen.tries.load(Ordering::Relaxed), seen.under_way.lock().unwrap().1);
-    Told { state, said, tries, most, took, crashes }
+    let spread = {
+        let back = seen.back.lock().unwrap();
+        let ends = back.iter().max().zip(back.iter().min());
+        ends.map(|(last, first)| last.since(*first)).unwrap_or_default()
+    };
+    Told { state, said, tries, most, took, crashes, spread, progress }
 }
 
 /// Proves INV-33.
@@ -271,21 +313,56 @@ async fn a_job_waits_for_what_is_missing_and_for_what_it_asks_as_long_as_is_set(
 
 /// Proves INV-33.
 #[tokio::test(start_paused = true)]
-async fn of_a_drain_so_much_is_left_for_giving_back_as_is_set() {
-    for (grace, released) in [("2s", 0), ("6s", 1)] {
-        let settings = format!("[engine]\ndrain_timeout = \"10s\"\ndrain_grace = \"{grace}\"\n");
-        let config = Config::parse("p.toml", settings.as_bytes()).unwrap();
-        let text = "workflow: {name: w, steps: [{name: a, type: echo, value: 1, delay_ms: 5500}]}";
-        let builder = Runtime::builder().store(Store::memory()).config(config);
-        let runtime = builder.start().await.unwrap();
-        let start = perennial::StartPipeline::document("w.yaml", text);
-        let start = start.mode(perennial::ProviderMode::Mock);
-        let run = runtime.pipelines().start(start).await.unwrap();
-        let mut events = run.events();
-        while events.next().await.unwrap().kind != "attempt_started" {}
-        let drain = runtime.shutdown().await.drain.unwrap();
-        assert_eq!((drain.finished, drain.released), (1 - released, released), "{grace}");
+async fn those_who_waited_come_back_spread_over_as_long_as_is_set() {
+    let given = (20, Does::MissesAtFirst, From::Plan);
+    let usual = told("stage_concurrency = 20", given).await;
+    assert!(usual.spread <= Duration::from_secs(3), "{usual:?}");
+    let wide = told("stage_concurrency = 20\nwake_spread = \"2m\"", given).await;
+    assert!(wide.spread > MINUTE / 2, "{wide:?}");
+}
+
+/// Proves INV-33.
+#[tokio::test(start_paused = true)]
+async fn progress_is_kept_as_often_as_is_set() {
+    let given = (1, Does::Tells, From::Plan);
+    for (settings, within) in [("", 10..13), ("keep_progress_every = \"15s\"", 15..17)] {
+        let told = told(settings, given).await;
+        let [0, second] = told.progress[..] else { panic!("{settings}: {told:?}") };
+        assert!(within.contains(&second), "{settings}: {told:?}");
     }
+}
+
+/// Proves INV-33.
+#[tokio::test(start_paused = true)]
+async fn of_a_drain_so_much_is_left_for_giving_back_as_is_set() {
+    for (settings, released) in [("", 0), ("drain_grace = \"6s\"", 1)] {
+        assert_eq!(released_by_a_drain(settings).await, released, "{settings}");
+    }
+}
+
+/// Proves INV-33.
+#[tokio::test(start_paused = true)]
+async fn a_drain_waits_for_attempts_as_long_as_is_set() {
+    for (settings, released) in [("", 0), ("drain_timeout = \"5s\"", 1)] {
+        assert_eq!(released_by_a_drain(settings).await, released, "{settings}");
+    }
+}
+
+/// How many attempts it gives back of one that takes 5.5 s more.
+async fn released_by_a_drain(settings: &str) -> usize {
+    let settings = format!("[engine]\n{settings}\n");
+    let config = Config::parse("p.toml", settings.as_bytes()).unwrap();
+    let text = "workflow: {name: w, steps: [{name: a, type: echo, value: 1, delay_ms: 5500}]}";
+    let builder = Runtime::builder().store(Store::memory()).config(config);
+    let runtime = builder.start().await.unwrap();
+    let start = perennial::StartPipeline::document("w.yaml", text);
+    let start = start.mode(perennial::ProviderMode::Mock);
+    let run = runtime.pipelines().start(start).await.unwrap();
+    let mut events = run.events();
+    while events.next().await.unwrap().kind != "attempt_started" {}
+    let drain = runtime.shutdown().await.drain.unwrap();
+    assert_eq!(drain.finished + drain.released, 1, "{drain:?}");
+    drain.released
 }
 
 /// Proves INV-33.

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use perennial::{
-    ProviderMode, Runtime, StartPipeline, Store,
+    Config, ProviderMode, Runtime, StartPipeline, Store,
     engine::{
         AttemptCx, Definition, DoneJob, FailureMeans, JobPlan, Next, Outcome, StartRun, Workflow,
         workflow::{BoxFuture, JobKey, RetryPolicy},
@@ -185,4 +185,33 @@ async fn ym_12_without_monitoring_there_is_no_monitor_and_the_run_ends_alike() {
     assert_eq!(run.outcome().await.unwrap().state.status(), "completed");
     assert_eq!(detail(&runtime, run.id().as_str()), Value::Null);
     runtime.shutdown().await;
+}
+
+/// Proves INV-33.
+#[tokio::test(start_paused = true)]
+async fn of_what_is_warned_is_as_it_is_set() {
+    use WarningKind::{ExecutionThreshold, LargeResult, MemoryThreshold, SlowStep};
+    for (set, kinds) in [
+        ("", &[][..]),
+        ("execution_threshold = 9000", &[ExecutionThreshold]),
+        ("step_threshold = 9000", &[SlowStep]),
+        ("result_threshold = 900", &[LargeResult]),
+        ("memory_threshold = 900", &[MemoryThreshold]),
+        ("step_threshold = 9000\nenable_monitoring = false", &[]),
+    ] {
+        let config = Config::parse("p.toml", format!("[monitor]\n{set}\n").as_bytes()).unwrap();
+        let builder = Runtime::builder().store(Store::memory()).config(config);
+        let runtime = builder.start().await.unwrap();
+        let mut warnings = runtime.runs().warnings();
+        let run = runtime.runs().start(slow(20)).await.unwrap();
+        run.outcome().await.unwrap();
+        let mut told = Vec::new();
+        while let Ok(Some(one)) =
+            tokio::time::timeout(Duration::from_secs(60), warnings.next()).await
+        {
+            told.push(one.warning.kind);
+        }
+        assert_eq!(told, kinds, "{set}");
+        runtime.shutdown().await;
+    }
 }

@@ -1,9 +1,9 @@
-//! What the settings of the engine change.
+//! What the settings of the engine, of a host's limits and of its store change.
 
 use std::time::Duration;
 
 use perennial::{
-    Runtime, Store,
+    Config, ProviderMode, Runtime, StartPipeline, Store,
     engine::{
         AttemptCx, EngineSettings,
         staged::{
@@ -130,6 +130,67 @@ async fn the_scheduler_looks_as_often_as_it_is_told() {
         let tree = runtime.tree();
         let timekeeper = tree.nodes.iter().find(|node| node.path.ends_with("/timekeeper")).unwrap();
         assert_eq!(timekeeper.detail["pause_ms"], every, "{}", timekeeper.detail);
+        runtime.shutdown().await;
+    }
+}
+
+/// How many nodes of the tree have a path that begins so.
+fn nodes(runtime: &Runtime, path: &str) -> usize {
+    runtime.tree().nodes.iter().filter(|node| node.path.starts_with(path)).count()
+}
+
+/// A runtime with these lines in `[limits]`.
+async fn limited(settings: &str) -> Runtime {
+    let config = Config::parse("p.toml", format!("[limits]\n{settings}\n").as_bytes()).unwrap();
+    Runtime::builder().store(Store::memory()).config(config).start().await.unwrap()
+}
+
+/// Proves INV-33.
+#[tokio::test(start_paused = true)]
+async fn there_are_as_many_tasks_at_a_time_as_is_set() {
+    for (settings, most) in [("", 9), ("tasks = 2", 2)] {
+        let runtime = limited(settings).await;
+        let mut began = 0;
+        for number in 0..9 {
+            let task = std::future::pending::<()>();
+            let task = runtime.tasks().start_child(number.to_string(), task).await;
+            began += usize::from(task.is_ok());
+        }
+        assert_eq!(began, most, "{settings}");
+        runtime.shutdown().await;
+    }
+}
+
+/// Proves INV-33.
+#[tokio::test(start_paused = true)]
+async fn as_many_runs_have_a_monitor_as_is_set() {
+    for (settings, most) in [("", 4), ("monitors = 2", 2)] {
+        let runtime = limited(settings).await;
+        let text = "workflow: {name: w, steps: [{name: a, type: echo, value: 1, delay_ms: 60000}]}";
+        let mut runs = Vec::new();
+        for _ in 0..4 {
+            let start = StartPipeline::document("w.yaml", text).mode(ProviderMode::Mock);
+            runs.push(runtime.pipelines().start(start).await.unwrap());
+        }
+        // On the paused clock: a monitor would have come by now.
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(nodes(&runtime, "/perennial/monitors/"), most, "{settings}");
+        for run in &runs {
+            assert_eq!(run.outcome().await.unwrap().status(), "completed", "without one as well");
+        }
+        runtime.shutdown().await;
+    }
+}
+
+/// Proves INV-33.
+#[tokio::test]
+async fn a_file_has_as_many_readers_as_is_set() {
+    for (text, readers) in [("", 2), ("[store]\nreaders = 5\n", 5)] {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config::parse("p.toml", text.as_bytes()).unwrap();
+        let store = Store::sqlite(folder.path().join("runs.db"));
+        let runtime = Runtime::builder().store(store).config(config).start().await.unwrap();
+        assert_eq!(nodes(&runtime, "/perennial/store/reader-"), readers);
         runtime.shutdown().await;
     }
 }

@@ -262,7 +262,7 @@ fn claims(source: &Source) -> Vec<Claim> {
 }
 
 /// The name of the function that a line begins.
-fn function(line: &str) -> Option<&str> {
+pub(super) fn function(line: &str) -> Option<&str> {
     let (before, rest) = line.split_once("fn ")?;
     let is_head = before
         .split_whitespace()

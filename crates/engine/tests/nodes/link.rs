@@ -45,6 +45,8 @@ pub(crate) enum Weather {
     Silent,
     /// The same for one operation alone.
     SilentTo(&'static str),
+    /// Of each commit another one was first.
+    Outrun,
 }
 
 /// Cheap to clone; shared with the test.
@@ -54,13 +56,16 @@ pub(crate) struct Link {
     weather: Arc<Mutex<Weather>>,
     /// The run whose rows cannot be read, if any.
     spoiled: Arc<Mutex<String>>,
+    /// What was asked of it, each with how much of it at most.
+    asked: Arc<Mutex<Vec<(&'static str, u32)>>>,
     hints: watch::Sender<u64>,
 }
 
 impl Link {
     pub(crate) fn to(store: &MemoryStore) -> Self {
         let (weather, hints) = (Arc::new(Mutex::new(Weather::Fair)), watch::Sender::new(0));
-        Self { store: store.clone(), weather, spoiled: Arc::default(), hints }
+        let (spoiled, asked) = Default::default();
+        Self { store: store.clone(), weather, spoiled, asked, hints }
     }
 
     /// The rows of that run cannot be read from now on.
@@ -70,6 +75,15 @@ impl Link {
 
     pub(crate) fn set(&self, weather: Weather) {
         *self.weather.lock().unwrap() = weather;
+    }
+
+    /// What was asked of it since this was called last.
+    pub(crate) fn asked(&self) -> Vec<(&'static str, u32)> {
+        std::mem::take(&mut *self.asked.lock().unwrap())
+    }
+
+    fn note(&self, name: &'static str, most: u32) {
+        self.asked.lock().unwrap().push((name, most));
     }
 
     /// Tells the node that another one has written something. Nobody else does.
@@ -108,9 +122,13 @@ impl Link {
                     drop(operation().await);
                     return lost();
                 }
+                Weather::Outrun if name == "commit" => {
+                    return Err(StoreError::Conflict { what: "somebody was first".to_owned() });
+                }
                 Weather::Silent => std::future::pending().await,
                 Weather::SilentTo(one) if name == one => std::future::pending().await,
                 Weather::Fair
+                | Weather::Outrun
                 | Weather::NoRenewals
                 | Weather::DeafToClaims
                 | Weather::SilentTo(_)
@@ -157,6 +175,7 @@ impl Store for Link {
         self.through("end", move || self.store.end_node(node, report))
     }
     fn rescue<'a>(&'a self, run: Option<&'a RunId>, limit: u32) -> Operation<'a, Vec<Rescued>> {
+        self.note(if run.is_none() { "sweep" } else { "rescue" }, limit);
         self.through("rescue", move || self.store.rescue(run, limit))
     }
     fn create_run(&self, run: NewRun) -> Operation<'_, Created> {
@@ -166,6 +185,7 @@ impl Store for Link {
         self.through("import", move || self.store.import_run(run, past))
     }
     fn own_run<'a>(&'a self, run: &'a RunId, node: &'a NodeRef) -> Operation<'a, u64> {
+        self.note("own", 1);
         self.through("own", move || self.store.own_run(run, node))
     }
     fn reopen_run(&self, reopening: Reopening) -> Operation<'_, u64> {
@@ -178,6 +198,7 @@ impl Store for Link {
         limit: u32,
         admissions: Admissions,
     ) -> Operation<'a, Claims> {
+        self.note("claim", limit);
         self.through("claim", move || self.store.claim_by(run, node, limit, admissions))
     }
     fn begin_call<'a>(&'a self, lease: &'a Lease, call: CallStart) -> Operation<'a, Option<Value>> {
@@ -215,6 +236,7 @@ impl Store for Link {
         self.through("release", move || self.store.release(lease, why))
     }
     fn commit(&self, decision: Decision) -> Operation<'_, Committed> {
+        self.note("commit", 1);
         self.through("commit", move || self.store.commit(decision))
     }
     fn run<'a>(&'a self, run: &'a RunId) -> Operation<'a, RunView> {
@@ -228,6 +250,7 @@ impl Store for Link {
         self.through("runs", move || self.store.runs(limit))
     }
     fn unfinished_runs(&self) -> Operation<'_, Vec<RunSummary>> {
+        self.note("look", 1);
         self.through("unfinished", move || self.store.unfinished_runs())
     }
     fn open_runs(&self) -> Operation<'_, Vec<OpenRun>> {

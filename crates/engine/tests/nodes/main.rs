@@ -10,6 +10,7 @@ mod link;
 mod node;
 mod poison;
 mod room;
+mod settings;
 mod takeover;
 mod upgrade;
 mod weather;

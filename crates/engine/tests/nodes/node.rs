@@ -8,7 +8,8 @@ use std::{
 
 use perennial_core::{run::RunId, tree::TreeNode};
 use perennial_engine::{
-    Definitions, RunHandle, Runs, Services, ServicesSpec, StartRun, Workflow, drain,
+    Definitions, EngineSettings, RunHandle, Runs, Services, ServicesSpec, StartRun, Workflow,
+    drain,
     monitor::Monitoring,
     scheduler::{Adoption, LeaseTerms, Scheduler, SchedulerSpec},
 };
@@ -73,9 +74,33 @@ impl Node {
         name: &str,
         store: &MemoryStore,
         log: &Log,
+        room: (Adoption, usize),
+        definitions: Arc<dyn Definitions>,
+        lease: LeaseTerms,
+    ) -> Self {
+        let settings = EngineSettings::default();
+        Self::start_as(name, store, log, room, definitions, lease, settings).await
+    }
+
+    pub(crate) async fn start_set(
+        name: &str,
+        store: &MemoryStore,
+        log: &Log,
+        settings: EngineSettings,
+    ) -> Self {
+        let known = Arc::new(Known { node: name.to_owned(), log: log.clone(), newer: false });
+        let (room, lease) = ((Adoption::AtBoot, 64), LeaseTerms::default());
+        Self::start_as(name, store, log, room, known, lease, settings).await
+    }
+
+    async fn start_as(
+        name: &str,
+        store: &MemoryStore,
+        log: &Log,
         (adoption, attempts_max): (Adoption, usize),
         definitions: Arc<dyn Definitions>,
         lease: LeaseTerms,
+        settings: EngineSettings,
     ) -> Self {
         let clock = Clock::start();
         let link = Link::to(store);
@@ -90,7 +115,7 @@ impl Node {
             monitoring: Monitoring::default(),
             lease,
             attempts_max,
-            settings: perennial_engine::EngineSettings::default(),
+            settings,
             authority: None,
         });
         let dynamic = |id: &'static str| DynamicSupervisorSpec::new(id, 1_000);

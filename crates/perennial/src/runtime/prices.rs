@@ -60,6 +60,11 @@ mod tests {
             ..Usage::default()
         };
         assert_eq!(table.cost(None, "m", &usage), Some(500_000 + 150_000 + 50_000));
+        let written = Usage { cache_write: 200.into(), ..usage };
+        assert_eq!(table.cost(None, "m", &written), None, "of these it is not said");
+        let text = "[m]\ninput = 1\noutput = 1.5\ncache_read = 0.1\ncache_write = 2\n";
+        let cost = prices(text).unwrap().table().cost(None, "m", &written);
+        assert_eq!(cost, Some(300_000 + 150_000 + 50_000 + 400_000));
     }
 
     #[test]

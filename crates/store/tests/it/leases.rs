@@ -12,6 +12,7 @@ on_every_store!(
     a_job_waits_for_its_time,
     a_released_job_keeps_its_budget,
     the_jobs_of_an_earlier_incarnation_are_rescued,
+    a_rescue_takes_no_more_than_it_is_told_to,
     a_job_that_keeps_killing_its_process_waits_for_a_decision,
     a_job_with_many_attempts_dies_three_times_at_most,
     deaths_use_no_attempt_of_the_policy,
@@ -104,6 +105,20 @@ async fn the_jobs_of_an_earlier_incarnation_are_rescued(store: &dyn Store) {
     assert_eq!(view.run.revision, revision);
     assert_eq!(history(store, "r").await.last().unwrap(), "attempt_expired");
     assert_eq!(store.claim(&run, &node, ALL).await.unwrap()[0].lease.attempt, 2);
+}
+
+/// Proves INV-33.
+async fn a_rescue_takes_no_more_than_it_is_told_to(store: &dyn Store) {
+    let node = start(store, "a").await.node;
+    for run in ["b", "c"] {
+        start_on(store, run, &node).await;
+    }
+    store.register_node_on("n", EXCLUSIVE).await.unwrap();
+    let mut found = Vec::new();
+    for most in [2, 2, 2] {
+        found.push(store.rescue(None, most).await.unwrap().len());
+    }
+    assert_eq!(found, [2, 1, 0]);
 }
 
 async fn a_job_that_keeps_killing_its_process_waits_for_a_decision(store: &dyn Store) {

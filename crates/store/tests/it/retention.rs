@@ -89,7 +89,11 @@ async fn what_has_ended_goes_by_how_it_ended_and_nothing_else_does(store: &dyn S
     assert_eq!(store.retain(failed, ALL).await.unwrap().runs, 2);
     assert_eq!(listed(store).await, ["cancelled", "running", "succeeded"]);
 
-    assert_eq!(store.retain(Retention::after(NOW), ALL).await.unwrap().runs, 2);
+    let cancelled = Retention { cancelled: Some(NOW), ..Retention::never() };
+    assert_eq!(store.retain(cancelled, ALL).await.unwrap().runs, 1);
+    assert_eq!(listed(store).await, ["running", "succeeded"]);
+
+    assert_eq!(store.retain(Retention::after(NOW), ALL).await.unwrap().runs, 1);
     assert_eq!(listed(store).await, ["running"], "whatever its age");
     assert_eq!(history(store, "talk").await, ["a"]);
     let done = reporting(&running, AttemptEnd::Succeeded, JobState::Succeeded);

@@ -247,21 +247,25 @@ mod tests {
         all(&mut Vec::new(), 6);
     }
 
+    /// Proves INV-33.
     #[test]
     fn without_an_answer_claims_stop_at_six_tenths_and_work_at_eight() {
-        let mut holding = Holding::new(LeaseTerms::of(L), at(Duration::ZERO));
-        let mut now = Duration::ZERO;
-        let mut entered = Vec::new();
-        while now < L {
-            match holding.step(at(now)) {
-                Step::Wait(time) => now += time,
-                Step::Enter(stage) => entered.push((stage, now)),
-                Step::Send => (),
-                Step::Rejoin => panic!("nobody said so"),
+        for ttl in [L, L * 3] {
+            let mut holding = Holding::new(LeaseTerms::of(ttl), at(Duration::ZERO));
+            let mut now = Duration::ZERO;
+            let mut entered = Vec::new();
+            while now < ttl {
+                match holding.step(at(now)) {
+                    Step::Wait(time) => now += time,
+                    Step::Enter(stage) => entered.push((stage, now)),
+                    Step::Send => (),
+                    Step::Rejoin => panic!("nobody said so"),
+                }
             }
+            let expected =
+                [(Stage::ClaimsStopped, ttl * 6 / 10), (Stage::WorkStopped, ttl * 8 / 10)];
+            assert_eq!(entered, expected);
         }
-        let expected = [(Stage::ClaimsStopped, L * 6 / 10), (Stage::WorkStopped, L * 8 / 10)];
-        assert_eq!(entered, expected);
     }
 
     /// A stop of the whole process: time is measured from before the renewal was sent.

@@ -234,6 +234,25 @@ fn another_process_is_told_of_changes() {
     });
 }
 
+/// Proves INV-33.
+#[test]
+fn a_server_has_as_many_connections_as_is_set() {
+    for connections in [1, 3] {
+        let Some(database) = database("connections") else { return };
+        let store = open(&database.url(), PostgresOptions { connections, ..options() });
+        served(&store, || {
+            let deadline = Deadline::after(Duration::from_secs(60));
+            let connected = || store.status().server.unwrap().connected;
+            block_on(store.register_node("n")).unwrap();
+            while (connected() as usize) < connections {
+                assert!(!deadline.left().is_zero(), "{} of {connections}", connected());
+                thread::yield_now();
+            }
+            assert_eq!(connected() as usize, connections);
+        });
+    }
+}
+
 /// STO-45: while there is no server requests wait; when that lasts, they are answered.
 #[test]
 fn without_a_server_requests_are_answered_after_a_while() {

@@ -109,6 +109,23 @@ fn decisions_that_wait_share_a_transaction() {
     });
 }
 
+/// Proves INV-33.
+#[test]
+fn alone_each_has_a_transaction_of_its_own() {
+    let Some(database) = database("alone") else { return };
+    let alone = PostgresOptions { connections: 1, commits_together: 1, ..options() };
+    let store = open(&database.url(), alone);
+    served(&store, || {
+        let node = block_on(store.register_node_on("n", EXCLUSIVE)).unwrap().node;
+        let begun = (0..4).map(|n| block_on(start_on(&store, &format!("r{n}"), &node)));
+        let all = begun.map(|started| going_on(&started, "b")).collect();
+        for outcome in decided_together(&store, &database.url(), all, || ()) {
+            outcome.unwrap();
+        }
+        assert_eq!(shared_commits(&store), 0);
+    });
+}
+
 /// Decisions of which most have something that sets them apart.
 async fn of_all_kinds(store: &dyn Store) -> Vec<Decision> {
     let node = store.register_node_on("n", EXCLUSIVE).await.unwrap().node;
