@@ -802,6 +802,11 @@ impl Builder {
     ///
     /// See [`RuntimeError`]; nothing is left running.
     pub async fn start(self) -> Result<Runtime, RuntimeError> {
+        // On the heap: a host that awaits it has not all that a start needs in a future of its own.
+        Box::pin(self.build()).await
+    }
+
+    async fn build(self) -> Result<Runtime, RuntimeError> {
         let limits = self.limits.unwrap_or_else(|| self.config.limits.of_runtime()).checked()?;
         let lease = self.lease.unwrap_or_else(|| self.config.engine.lease()).checked()?;
         let settings = self.settings.unwrap_or_else(|| self.config.engine());
