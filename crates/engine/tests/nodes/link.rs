@@ -250,10 +250,10 @@ impl Store for Link {
         self.through("runs", move || self.store.runs(limit))
     }
     fn unfinished_runs(&self) -> Operation<'_, Vec<RunSummary>> {
-        self.note("look", 1);
         self.through("unfinished", move || self.store.unfinished_runs())
     }
     fn open_runs(&self) -> Operation<'_, Vec<OpenRun>> {
+        self.note("look", 1);
         self.through("unfinished", move || self.store.open_runs())
     }
     fn events<'a>(
