@@ -37,7 +37,7 @@ impl Feed {
         Self(FeedFrom::Barrier(edge))
     }
 
-    /// From what [`StagedWorkflow::next`](super::StagedWorkflow::next) asks for, each time that jobs of the run have ended,
+    /// From what [`StagedWorkflow::next`](crate::staged::StagedWorkflow::next) asks for, each time that jobs of the run have ended,
     /// until it seals the stage. So a stage may go on until something is good enough.
     ///
     /// ```
