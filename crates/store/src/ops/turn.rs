@@ -118,10 +118,11 @@ struct Asks {
     by: ConcurrencyKey,
     since: Option<Timestamp>,
     takes_place: bool,
+    is_group: bool,
 }
 
 const ASKS: &str = "SELECT j.id, j.key, j.stage, j.attempt, j.state, k.key, k.most, k.parked_since,
-     j.parent = '' FROM keyed k JOIN jobs j ON j.id = k.job ";
+     j.parent = '', j.kind = 'group' FROM keyed k JOIN jobs j ON j.id = k.job ";
 
 fn asks(row: &crate::transaction::Columns<'_>) -> Result<Asks, StoreError> {
     Ok(Asks {
@@ -133,6 +134,7 @@ fn asks(row: &crate::transaction::Columns<'_>) -> Result<Asks, StoreError> {
         by: ConcurrencyKey { key: row.get()?, most: most(row.get()?) },
         since: row.instant_maybe()?,
         takes_place: row.get()?,
+        is_group: row.get()?,
     })
 }
 
@@ -160,17 +162,12 @@ impl Turns {
         say_looked(tx, run, places)?;
         self.called = woken(tx, run)?;
         for asks in self.waiting(tx, run)? {
-            let is_group =
-                tx.row("SELECT kind = 'group' FROM jobs WHERE id = ?1", [asks.job], |row| {
-                    row.get::<bool>()
-                })?;
-            let is_group = is_group.unwrap_or(false);
             let place = places.iter_mut().find(|it| asks.takes_place && it.stage == asks.stage);
             if place.as_ref().is_some_and(|place| place.free == 0) {
                 // First it waits for a place.
                 continue;
             }
-            let has_turn = if is_group {
+            let has_turn = if asks.is_group {
                 take(tx, &asks, 0)?
             } else {
                 let called = self.called.entry(asks.by.key.clone()).or_default();
@@ -182,7 +179,7 @@ impl Turns {
                 if asks.state == JobState::Deferred {
                     wake(tx, journal, &asks)?;
                 }
-                if is_group {
+                if asks.is_group {
                     forget_place(tx, asks.job)?;
                     self.admitted.push(asks.job);
                     if let Some(place) = place {
