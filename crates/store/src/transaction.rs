@@ -222,8 +222,7 @@ impl<'a> Tx<'a> {
         }
     }
 
-    /// Whether new rows get their ids from questions that are asked ahead of them, instead of being asked for the ids
-    /// that they got: where that spares a trip for each.
+    /// Whether new rows get their ids from questions that are asked ahead of them, by a server: that spares a trip for each.
     pub(crate) fn numbers_ahead(&self) -> bool {
         match &self.engine {
             Engine::Sqlite(..) => false,

@@ -109,7 +109,7 @@ pub(crate) fn create(
     let mut leases = Vec::new();
     if tx.numbers_ahead() {
         for job in &new.jobs {
-            tx.ahead_of_own(NUMBER, (id, &job.stage, job.key.as_str(), parent(job)));
+            tx.ahead_of_own(NUMBER_OF_SERVER, (id, &job.stage, job.key.as_str(), parent(job)));
         }
     }
     for (place, job) in new.jobs.iter().enumerate() {
@@ -140,16 +140,26 @@ pub(crate) fn claiming(jobs: &[NewJob]) -> Vec<&NodeRef> {
 }
 
 /// The stage that takes a job, the job that it has by that key, and an id for a new one.
-const NUMBER: &str =
-    "SELECT s.state, j.id, nextval(pg_get_serial_sequence('jobs', 'id')) FROM stages s
-    LEFT JOIN jobs j ON j.run = s.run AND j.stage = s.stage AND j.parent = ?4 AND j.key = ?3
-    WHERE s.run = ?1 AND s.stage = ?2";
+macro_rules! number {
+    ($next:literal) => {
+        concat!(
+            "SELECT s.state, j.id, ",
+            $next,
+            " FROM stages s LEFT JOIN jobs j ON j.run = s.run AND j.stage = s.stage AND j.parent = ?4 AND j.key = ?3
+             WHERE s.run = ?1 AND s.stage = ?2"
+        )
+    };
+}
+
+const NUMBER_OF_SERVER: &str = number!("nextval(pg_get_serial_sequence('jobs', 'id'))");
+/// As the engine would give it: a file has one writer at a time.
+const NUMBER_OF_FILE: &str = number!("(SELECT COALESCE(MAX(id), 0) + 1 FROM jobs)");
 
 /// Says that [`number`] of each of `jobs` comes next.
 pub(crate) fn numbers_ahead(tx: &Tx<'_>, run: &RunId, jobs: &[NewJob]) {
     if tx.numbers_ahead() {
         for job in jobs {
-            tx.ahead(NUMBER, (run.as_str(), &job.stage, job.key.as_str(), parent(job)));
+            tx.ahead(NUMBER_OF_SERVER, (run.as_str(), &job.stage, job.key.as_str(), parent(job)));
         }
     }
 }
@@ -164,11 +174,9 @@ pub(crate) fn number(
     before: &[NewJob],
     job: &NewJob,
 ) -> Result<Option<i64>, StoreError> {
-    if !tx.numbers_ahead() {
-        return Ok(None);
-    }
+    let number = if tx.numbers_ahead() { NUMBER_OF_SERVER } else { NUMBER_OF_FILE };
     let asked = (run.as_str(), &job.stage, job.key.as_str(), parent(job));
-    let found = tx.row(NUMBER, asked, |row| {
+    let found = tx.row(number, asked, |row| {
         Ok((row.parse::<StageState>()?, row.get::<Option<i64>>()?, row.get::<i64>()?))
     })?;
     let twice = before.iter().any(|other| other.key == job.key && other.stage == job.stage);

@@ -56,8 +56,8 @@ fn settings_of(role: Role) -> Vec<Setting> {
         ],
         Role::Writer => vec![
             ("journal_mode", Value::Text("wal".to_owned())),
-            // Pages, 4 MiB: the writer checkpoints in passing.
-            ("wal_autocheckpoint", Value::Integer(1024)),
+            // Pages, 32 MiB: the writer checkpoints in passing, and what many commits have changed moves once.
+            ("wal_autocheckpoint", Value::Integer(8192)),
             // In KiB, 16 MiB: indexes that every commit touches stay in memory when the file has outgrown the default.
             ("cache_size", Value::Integer(-16 * 1024)),
             ("query_only", Value::Integer(0)),
@@ -182,7 +182,7 @@ mod tests {
         let path = directory.path().join("store.db");
         let _store = SqliteStore::open(&path, SqliteOptions::default()).unwrap();
         for (role, query_only, checkpoint, cache) in
-            [(Role::Writer, 0, 1024, -16 * 1024), (Role::Reader, 1, 0, -2_000)]
+            [(Role::Writer, 0, 8192, -16 * 1024), (Role::Reader, 1, 0, -2_000)]
         {
             let connection = open(&path, role, None).unwrap();
             let number = |name: &str| -> i64 {

@@ -213,7 +213,8 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// One transaction; each request has a savepoint, so that it fails alone.
+    /// One transaction; each request but the first has a savepoint, so that it fails alone. With the first the transaction is given
+    /// up: so far there is nothing else in it, and whoever comes alone pays for no savepoint.
     fn perform(
         &mut self,
         first: Box<dyn Request>,
@@ -228,7 +229,7 @@ impl<'a> Writer<'a> {
                 return Err(error.clone());
             }
             if !request.is_abandoned() {
-                let outcome = self.perform_one(&mut *request);
+                let outcome = self.perform_one(&mut *request, group.is_empty());
                 group.push(request);
                 let (kept, written) = outcome?;
                 wrote |= kept;
@@ -247,19 +248,33 @@ impl<'a> Writer<'a> {
     }
 
     /// Whether the request's writes stay, and how many bytes it wrote.
-    fn perform_one(&self, request: &mut dyn Request) -> Result<(bool, usize), StoreError> {
+    fn perform_one(
+        &self,
+        request: &mut dyn Request,
+        is_first: bool,
+    ) -> Result<(bool, usize), StoreError> {
         let shared = self.shared;
-        self.statement("SAVEPOINT request")?;
+        if !is_first {
+            self.statement("SAVEPOINT request")?;
+        }
         let tx = Tx::new(&self.connection, &shared.path, shared.meta.openings, shared.clock.now());
         let kept = request.perform(&tx);
         if self.connection.is_autocommit() {
             // The engine gave the whole transaction up: disk full, I/O error, no memory.
             return Err(StoreError::Unavailable("the transaction was rolled back".to_owned()));
         }
-        if !kept {
-            self.statement("ROLLBACK TO request")?;
+        match (kept, is_first) {
+            (true, true) => (),
+            (true, false) => self.statement("RELEASE request")?,
+            (false, true) => {
+                self.statement("ROLLBACK")?;
+                self.statement("BEGIN IMMEDIATE")?;
+            }
+            (false, false) => {
+                self.statement("ROLLBACK TO request")?;
+                self.statement("RELEASE request")?;
+            }
         }
-        self.statement("RELEASE request")?;
         Ok((kept, tx.bytes()))
     }
 
