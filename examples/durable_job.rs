@@ -126,7 +126,13 @@ async fn host(store: &Path, dies_at: Option<u64>) -> Result<(), Box<dyn Error>> 
     let run = match dies_at {
         Some(_) => {
             let workflow = report(b"report 1".to_vec());
-            let start = StartRun { run: Some(id), workflow, settings: json!({}), within: None };
+            let start = StartRun {
+                run: Some(id),
+                workflow,
+                settings: json!({}),
+                within: None,
+                priority: Default::default(),
+            };
             runtime.runs().start(start).await?
         }
         None => runtime.runs().get(&id).await?, // it is under way

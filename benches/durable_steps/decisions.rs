@@ -48,6 +48,7 @@ async fn create(store: &dyn Store, run: &RunId, node: &NodeRef) -> Lease {
         stages: vec![NewStage::driven("steps")],
         jobs: vec![job(0, node)],
         timers: Vec::new(),
+        priority: Default::default(),
     });
     let Created::New { leases, .. } = created.await.unwrap() else { unreachable!() };
     leases.into_iter().next().unwrap()
@@ -85,6 +86,7 @@ async fn commit(
         timers: Vec::new(),
         progress: None,
         limits: Vec::new(),
+        priority: None,
     });
     let Committed::Now { leases, .. } = committed.await.unwrap() else { unreachable!() };
     leases.into_iter().next().unwrap()

@@ -173,7 +173,13 @@ async fn staged_runs(runs: usize, groups: usize) -> Measured {
 fn start(jobs: usize) -> StartRun {
     let workflow =
         std::sync::Arc::new(baseline::Plain::new(jobs, Definition::new(b"plain 1".to_vec())));
-    StartRun { run: None, workflow, settings: json!({}), within: None }
+    StartRun {
+        run: None,
+        workflow,
+        settings: json!({}),
+        within: None,
+        priority: Default::default(),
+    }
 }
 
 /// Memory of this process that is in RAM; nothing where nobody says so.

@@ -81,6 +81,15 @@ fn a_run_is_paused_and_cancelled_while_another_node_works_on_it() {
     assert_eq!((&paused["state"], &paused["node"]), (&"paused".into(), &"rack-1".into()));
     let goes_on = world.expect(0, &["unpause", &run, "--store", &url]);
     assert!(goes_on.stderr.contains("goes on at node rack-1"), "{goes_on:?}");
+    let urgent = world.expect(0, &["priority", &run, "urgent", "--store", &url]);
+    assert!(urgent.stderr.ends_with("has now the priority urgent\n"), "{urgent:?}");
+    let again = world.expect(0, &["priority", &run, "75", "--store", &url, "--json"]);
+    let again = &json_lines(&again.stdout)[0];
+    assert_eq!((&again["changed"], &again["priority"]), (&false.into(), &75.into()));
+    let shown = world.expect(0, &["show", &run, "--store", &url]).stdout;
+    assert!(shown.contains("priority   urgent\n"), "{shown}");
+    let low = world.expect(0, &["priority", &run, "-7", "--store", &url]);
+    assert!(low.stderr.ends_with("has now the priority -7\n"), "{low:?}");
     let skipped = world.expect(0, &["skip", &run, "first", "--store", &url]);
     assert!(skipped.stderr.ends_with("node rack-1 goes on with it\n"), "{skipped:?}");
     fake.wait_for_requests(2, SOON).unwrap();

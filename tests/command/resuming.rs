@@ -212,6 +212,7 @@ fn a_run_that_has_ended_is_told_with_what_goes_on_with_it() {
         for (args, nothing, help) in [
             (&["pause", run][..], "there is nothing to pause", "resume"),
             (&["cancel", run], "there is nothing to cancel", "show"),
+            (&["priority", run, "high"], "nothing of it waits", "resume"),
             (&["signal", run, "go", "{}"], "it takes nothing that is sent to it", "resume"),
         ] {
             let said = world.expect(2, args).stderr;

@@ -46,6 +46,7 @@ async fn plant(store: &dyn Store, pattern: &str, run: &str) {
         stages: pattern.stages.into_iter().map(|stage| NewStage::driven(stage.stage)).collect(),
         jobs: Vec::new(),
         timers: Vec::new(),
+        priority: Default::default(),
     };
     store.create_run(new).await.unwrap();
 }

@@ -116,7 +116,13 @@ fn child() {
         } else {
             let definition = Definition::new(b"pays".to_vec());
             let workflow = Arc::new(Pays { definition, room, stops });
-            let start = StartRun { run: Some(id), workflow, settings: json!({}), within: None };
+            let start = StartRun {
+                run: Some(id),
+                workflow,
+                settings: json!({}),
+                within: None,
+                priority: Default::default(),
+            };
             runtime.runs().start(start).await.unwrap()
         };
         run.outcome().await.unwrap();

@@ -9,8 +9,8 @@ use std::{
 use perennial::{
     Adoption, ProviderMode, RunId, RunState, Runtime, StartPipeline, Store,
     engine::{
-        Action, AttemptCx, Authority, Denied, EngineSettings, NotAuthorised, Runs, StartRun,
-        staged::*, workflow::JobKey,
+        Action, AttemptCx, Authority, Denied, EngineSettings, NotAuthorised, Priority, Runs,
+        StartRun, staged::*, workflow::JobKey,
     },
     records::{EventRecord, Failure, FailureClass, RunError, RunHandle, RunSummary, RunView},
 };
@@ -147,6 +147,7 @@ impl World {
             Action::SetConcurrency => {
                 working.set_concurrency("work", NonZeroU32::new(3).unwrap()).await.map(drop)
             }
+            Action::SetPriority => working.set_priority(Priority::HIGH).await.map(drop),
             Action::Signal => working.signal("go", &1).await.map(drop),
             Action::Answer => working.answer("agree?", &true).await.map(drop),
             Action::Remove => runs.remove(failed.id()).await.map(drop),
@@ -223,6 +224,7 @@ async fn who_asked_is_recorded_with_what_was_done() {
         (Action::Cancel, "cancel"),
         (Action::Skip, "skip"),
         (Action::SetConcurrency, "set_concurrency"),
+        (Action::SetPriority, "set_priority"),
     ] {
         *world.allowed.lock().unwrap() = Some(action);
         let given = world.given().await;

@@ -25,6 +25,7 @@ mod monitoring;
 mod numbers;
 mod one_job;
 mod poison;
+mod priorities;
 mod recovery;
 mod registered;
 mod service_settings;

@@ -63,7 +63,13 @@ impl Workflow for Slow {
 fn slow(takes: u64) -> StartRun {
     let workflow =
         Slow { definition: Definition::new(b"slow".to_vec()), takes: Duration::from_secs(takes) };
-    StartRun { run: None, workflow: Arc::new(workflow), settings: json!({}), within: None }
+    StartRun {
+        run: None,
+        workflow: Arc::new(workflow),
+        settings: json!({}),
+        within: None,
+        priority: Default::default(),
+    }
 }
 
 async fn runtime(monitoring: Monitoring) -> Runtime {

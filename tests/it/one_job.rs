@@ -43,7 +43,8 @@ impl OneJob {
     ) -> RunHandle {
         let workflow = Self::of(Self::plan(), work);
         let run = run.map(|run| RunId::parse(run).unwrap());
-        let start = StartRun { run, workflow, settings: json!({}), within };
+        let start =
+            StartRun { run, workflow, settings: json!({}), within, priority: Default::default() };
         runtime.runs().start(start).await.unwrap()
     }
 }
@@ -60,7 +61,16 @@ impl OneJob {
         F: Future<Output = Outcome> + Send + 'static,
     {
         let workflow = Self::of(plan, move |cx| Box::pin(work(cx)) as BoxFuture<'static, Outcome>);
-        runtime.runs().start(StartRun { run: None, workflow, settings: json!({}), within }).await
+        runtime
+            .runs()
+            .start(StartRun {
+                run: None,
+                workflow,
+                settings: json!({}),
+                within,
+                priority: Default::default(),
+            })
+            .await
     }
 
     /// Three attempts of nine seconds.

@@ -58,7 +58,13 @@ impl Workflow for Two {
 fn two(odd: bool) -> StartRun {
     let definition = Definition::new(b"two".to_vec());
     let run = Some(RunId::parse("odd").unwrap());
-    StartRun { run, workflow: Arc::new(Two { definition, odd }), settings: json!({}), within: None }
+    StartRun {
+        run,
+        workflow: Arc::new(Two { definition, odd }),
+        settings: json!({}),
+        within: None,
+        priority: Default::default(),
+    }
 }
 
 /// Proves INV-32.

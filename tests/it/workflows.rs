@@ -103,7 +103,7 @@ async fn left(path: &Path, definition: &str, settings: Value) -> RunId {
     let (runtime, door) = (on(path).start().await.unwrap(), Door::new(false));
     let workflow = Two::new("two", definition, &door);
     let run = Some(RunId::parse("r").unwrap());
-    let start = StartRun { run, workflow, settings, within: None };
+    let start = StartRun { run, workflow, settings, within: None, priority: Default::default() };
     let run = runtime.runs().start(start).await.unwrap();
     door.begun(1).await;
     let id = run.id().clone();
@@ -221,7 +221,13 @@ async fn what_is_not_the_workflow_of_the_run_is_refused_for_this_run_alone() {
         assert!(matches!(refused, RunError::NotRunnable(_)), "{refused:?}");
         assert!(refused.to_string().contains(why), "{refused}");
         let new = Two::new("two", "two 1", &door);
-        let start = StartRun { run: None, workflow: new, settings: json!({}), within: None };
+        let start = StartRun {
+            run: None,
+            workflow: new,
+            settings: json!({}),
+            within: None,
+            priority: Default::default(),
+        };
         let new = runtime.runs().start(start).await.unwrap();
         ends(&runtime, new.id()).await;
         drop(new);
@@ -247,7 +253,13 @@ async fn a_workflow_whose_building_hangs_holds_up_nobody_for_long() {
     for number in 0..6 {
         let run = Some(RunId::parse(format!("r{number}")).unwrap());
         let workflow = Two::new("two", "two 1", &door);
-        let start = StartRun { run, workflow, settings: json!({}), within: None };
+        let start = StartRun {
+            run,
+            workflow,
+            settings: json!({}),
+            within: None,
+            priority: Default::default(),
+        };
         let run = runtime.runs().submit(start).await.unwrap();
         // Paused clock.
         let left = tokio::time::timeout(Duration::from_secs(120), run.outcome()).await.unwrap();

@@ -10,11 +10,11 @@ mod tree;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use perennial::{Leniency, ProviderMode, Store};
+use perennial::{Leniency, ProviderMode, Store, engine::Priority};
 
 pub(crate) use self::deployment::DeploymentArgs;
 pub(crate) use self::keeping::{GcArgs, JournalArgs, JournalCommand, PurgeArgs, VerifyArgs};
-pub(crate) use self::nodes::{NodesArgs, RunIdArgs, WorkerArgs};
+pub(crate) use self::nodes::{NodesArgs, PriorityArgs, RunIdArgs, WorkerArgs};
 pub(crate) use self::sent::{AnswerArgs, SentArgs, SignalArgs};
 pub(crate) use self::store::{STORE_DEFAULT, StoreArgs, is_of_environment, store_value};
 pub(crate) use self::tree::{Format, TreeArgs, TreeCommand, TreeDiffArgs};
@@ -60,6 +60,8 @@ pub(crate) enum Command {
     Cancel(RunIdArgs),
     /// Lets a run begin nothing new until `unpause`, whichever node works on it
     Pause(RunIdArgs),
+    /// Says how soon a run comes of those that wait, whichever node works on it
+    Priority(PriorityArgs),
     /// Works on the runs of a store that nobody works on, until it is stopped
     Worker(WorkerArgs),
     /// Lists the nodes of a store: who lives, until when, and with how much work
@@ -107,6 +109,7 @@ impl Command {
             Self::Retry(args) => args.output.json,
             Self::Skip(args) => args.output.json,
             Self::Cancel(args) | Self::Pause(args) => args.output.json,
+            Self::Priority(args) => args.of.output.json,
             Self::Worker(args) => args.output.json,
             Self::Nodes(args) => args.output.json,
             Self::Signal(args) => args.sent.output.json,
@@ -141,6 +144,7 @@ impl Command {
             Self::Cancel(args) | Self::Pause(args) => {
                 Some((&mut args.store, args.config.as_deref()))
             }
+            Self::Priority(args) => Some((&mut args.of.store, args.of.config.as_deref())),
             Self::Retry(args) => Some((&mut args.store, args.engine.config.as_deref())),
             Self::Skip(args) => Some((&mut args.store, args.config.as_deref())),
             Self::Worker(args) => Some((&mut args.store, args.engine.config.as_deref())),
@@ -217,6 +221,9 @@ pub(crate) struct RunArgs {
     /// The run's id, of a single file; starting twice with one id is one run
     #[arg(long, value_name = "ID")]
     pub(crate) run_id: Option<String>,
+    /// What comes first of runs that wait: urgent, high, normal, low, or a number from -100 to 100
+    #[arg(long, value_name = "PRIORITY", default_value = "normal", allow_negative_numbers = true)]
+    pub(crate) priority: Priority,
     /// Records the runs and ends: a worker on the same store takes them (see `perennial worker`)
     #[arg(long, conflicts_with_all = ["tree", "show_prompts"])]
     pub(crate) detach: bool,

@@ -60,6 +60,7 @@ pub(crate) async fn run(mut args: Args) -> anyhow::Result<i32> {
         Command::Skip(args) => skip::skip(args).await,
         Command::Cancel(args) => cancel::cancel(args).await,
         Command::Pause(args) => cancel::pause(args).await,
+        Command::Priority(args) => cancel::prioritise(args).await,
         Command::Worker(args) => Box::pin(worker::worker(args, config)).await,
         Command::Nodes(args) => nodes::nodes(args).await,
         Command::Signal(args) => signal::signal(args).await,

@@ -7,6 +7,7 @@ mod key;
 mod number;
 mod outcome;
 mod path;
+mod priority;
 mod progress;
 mod state;
 
@@ -17,6 +18,7 @@ pub use outcome::{
     stage_outcome,
 };
 pub use path::{HANDLER, StepPath};
+pub use priority::{InvalidPriority, Priority};
 pub use progress::{StageProgress, progress, shown};
 pub use state::{
     AttemptEnd, FeedKind, InvalidTransition, JobKind, JobState, RunState, SkipReason, StageOutcome,

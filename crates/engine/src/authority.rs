@@ -39,6 +39,8 @@ pub enum Action {
     Skip,
     /// `RunHandle::set_concurrency`.
     SetConcurrency,
+    /// `RunHandle::set_priority`.
+    SetPriority,
     /// `RunHandle::signal`, and `send` of a signal.
     Signal,
     /// `RunHandle::answer`, and `send` of an answer.
@@ -49,7 +51,7 @@ pub enum Action {
 
 impl Action {
     /// All there are.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Start,
         Self::Import,
         Self::Resume,
@@ -60,6 +62,7 @@ impl Action {
         Self::Cancel,
         Self::Skip,
         Self::SetConcurrency,
+        Self::SetPriority,
         Self::Signal,
         Self::Answer,
         Self::Remove,
@@ -83,6 +86,7 @@ impl Action {
             Self::Cancel => "cancel",
             Self::Skip => "skip",
             Self::SetConcurrency => "set_concurrency",
+            Self::SetPriority => "set_priority",
             Self::Signal => "signal",
             Self::Answer => "answer",
             Self::Remove => "remove",

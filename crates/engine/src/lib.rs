@@ -62,6 +62,8 @@ pub mod upkeep;
 mod waiting;
 pub mod workflow;
 
+pub use perennial_core::run::{InvalidPriority, Priority};
+
 pub use authority::{Action, Asked, Authority, Denied, NotAuthorised};
 pub use drain::{DrainReport, DrainedAttempts, DrainedRun, RunFate};
 pub use feed::{EventFeed, RunEvent, RunWarning, WarningFeed};

@@ -152,6 +152,7 @@ mod tests {
             stages: Vec::new(),
             jobs: Vec::new(),
             timers: Vec::new(),
+            priority: Default::default(),
         };
         store.create_run(new).await.unwrap();
         let (from, to) = (RunState::Running, RunState::Succeeded);
@@ -167,6 +168,7 @@ mod tests {
             timers: Vec::new(),
             progress: None,
             limits: Vec::new(),
+            priority: None,
         };
         store.commit(step).await.unwrap();
         run

@@ -15,7 +15,10 @@ use std::{
     time::Duration,
 };
 
-use perennial_core::{Digest, Timestamp, run::RunId};
+use perennial_core::{
+    Digest, Timestamp,
+    run::{Priority, RunId},
+};
 use perennial_store::{
     Created, NewJob, NewRun, NewStage, NewTimer, NodeRecord, NodeRef, RunRecord, RunSummary,
     RunView, StoreError,
@@ -82,6 +85,7 @@ pub struct Runs {
 ///     workflow: Arc::new(Greet(Definition::new(b"greet 1".to_vec()))),
 ///     settings: serde_json::json!({"hello": "Ada"}),
 ///     within: Some(Duration::from_secs(60)),
+///     priority: Priority::HIGH,
 /// };
 /// let outcome = runtime.runs().start(start).await?.outcome().await?;
 /// assert_eq!(outcome.view.jobs[0].result, Some("Ada".into()));
@@ -99,6 +103,9 @@ pub struct StartRun {
     pub settings: Value,
     /// When it must have ended, counted from now.
     pub within: Option<Duration>,
+    /// What comes first of runs that wait, for a place or for room of a node; [`Priority::NORMAL`] as a rule. See
+    /// [`set_priority`](RunHandle::set_priority).
+    pub priority: Priority,
 }
 
 /// The stages and jobs that a run of it begins with. A plan that panics is told of by its run.
@@ -152,7 +159,8 @@ impl Runs {
     ///     workflow: Arc::new(Greet(Definition::new(b"greet 1".to_vec()))),
     ///     settings: serde_json::json!({"hello": name}),
     ///     within: None,
-    /// };
+    ///,
+    ///priority: Default::default(), };
     /// let run = runtime.runs().start(start("Ada")).await?;
     /// let same = runtime.runs().start(start("Ada")).await?;
     /// assert_eq!(run.id(), same.id());
@@ -200,7 +208,7 @@ impl Runs {
     /// # let runtime = builder.adoption(perennial::Adoption::OnRequest).start().await?;
     /// let workflow = Arc::new(Greet(Definition::new(b"greet 1".to_vec())));
     /// let settings = serde_json::json!({"hello": "Ada"});
-    /// let left = StartRun { run: None, workflow, settings, within: None };
+    /// let left = StartRun { run: None, workflow, settings, within: None, priority: Default::default() };
     /// let run = runtime.runs().submit(left).await?;
     /// assert_eq!(run.view().await?.run.owner, None); // until a node takes it that knows the workflow
     /// # runtime.shutdown().await;
@@ -262,6 +270,7 @@ impl Runs {
                 input_digest: Digest::of_json(&start.settings),
                 settings: start.settings.clone(),
                 owner: node.clone(),
+                priority: start.priority,
                 deadline: Some(deadline),
                 stages: stages.clone(),
                 jobs: jobs.clone(),

@@ -302,7 +302,9 @@ impl Services {
         let leases = spec.store.leases();
         let runs: Arc<DashMap<RunId, Address<run::Message>>> = Arc::default();
         let addresses = runs.clone();
-        let rooms = Rooms::new(spec.attempts_max, move |run| {
+        let store = spec.store.clone();
+        let now = move || store.now();
+        let rooms = Rooms::new(spec.attempts_max, spec.settings.aging, now, move |run| {
             let address = addresses.get(run).map(|address| address.clone());
             address.is_some_and(|address| address.cast(run::Message::Wake).is_ok())
         });

@@ -42,6 +42,9 @@ pub struct EngineSettings {
     pub group_depth_max: usize,
     /// Over how long jobs are spread that come back together from waiting for a service; 1 s (DUR-42).
     pub wake_spread: Duration,
+    /// How long something waits until it comes before what has one more of priority; 30 s. Nothing waits for ever behind what is
+    /// more urgent (DUR-12).
+    pub aging: Duration,
     /// How long the host's authority may take to say whether somebody may ask something of a run; 1 s (DUR-68). One that
     /// takes longer has said no.
     pub authority_within: Duration,
@@ -77,6 +80,7 @@ impl Default for EngineSettings {
             children_max: 1_000,
             group_depth_max: 8,
             wake_spread: Duration::from_secs(1),
+            aging: Duration::from_secs(30),
             authority_within: Duration::from_secs(1),
             stage_concurrency: 10,
             start_to_close: Duration::from_secs(10 * 60),
@@ -190,6 +194,7 @@ impl EngineSettings {
             children_max,
             group_depth_max,
             wake_spread,
+            aging,
             authority_within,
             stage_concurrency,
             start_to_close,
@@ -216,6 +221,7 @@ impl EngineSettings {
             number("children_max", size(children_max), 1, 100_000),
             number("group_depth_max", size(group_depth_max), 1, 100),
             time("wake_spread", wake_spread, Duration::ZERO, LONGEST),
+            time("aging", aging, millis(1), LONGEST),
             time("authority_within", authority_within, millis(1), millis(600_000)),
             number("stage_concurrency", stage_concurrency.into(), 1, 100_000),
             time("start_to_close", start_to_close, millis(1), LONGEST),

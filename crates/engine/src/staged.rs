@@ -114,7 +114,8 @@ impl Staging {
                 jobs.extend(specs.iter().map(|job| {
                     let uses = offered.of_job(planned.uses.iter().chain(&job.uses), run);
                     let key = job_key(&planned.name, &job.key);
-                    planned_job(planned, key, job.given(0), uses, settings, now)
+                    let made = planned_job(planned, key, job.given(0), uses, settings, now);
+                    job.placed(made)
                 }));
             }
             NewStage {

@@ -78,11 +78,11 @@ pub struct WaitsFor {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum WaitsWhy {
-    /// For a free place among the runs that may be active, behind those created before it.
+    /// For a free place among the runs that may be active, behind those that come before it.
     Place,
     /// For the time of another attempt.
     Retry,
-    /// For room among the attempts that may be under way on this node, behind those that asked before it.
+    /// For room among the attempts that may be under way on this node, behind those that come before it.
     Attempts,
     /// For somebody to let it go on.
     Pause,

@@ -101,7 +101,7 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let runtime = Runtime::builder().store(Store::memory()).start().await?;
 /// let workflow = Arc::new(Greet(Definition::new(b"greet 1".to_vec())));
-/// let start = StartRun { run: None, workflow, settings: json!({"who": 7}), within: None };
+/// let start = StartRun { run: None, workflow, settings: json!({"who": 7}), within: None, priority: Default::default() };
 /// let outcome = runtime.runs().start(start).await?.outcome().await?;
 /// assert_eq!(outcome.view.jobs[0].result, Some(json!("hello 7")));
 /// # runtime.shutdown().await;

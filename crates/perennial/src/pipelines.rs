@@ -375,7 +375,13 @@ impl Pipelines {
         let providers = self.parts.providers.of_mode(start.mode, rules);
         let within = bounds.within(&pipeline);
         let workflow = pipeline.shared().bind(settings, providers);
-        let start = StartRun { run: start.run, workflow, settings: recorded, within };
+        let start = StartRun {
+            run: start.run,
+            workflow,
+            settings: recorded,
+            within,
+            priority: start.priority,
+        };
         Ok((start, short_secrets))
     }
 

@@ -229,6 +229,7 @@ async fn start(store: &dyn Store) -> NodeRef {
         stages: vec![NewStage::driven("steps")],
         jobs: vec![first],
         timers: Vec::new(),
+        priority: Default::default(),
     });
     created.await.unwrap();
     // What it held itself is not counted.

@@ -27,6 +27,7 @@ pub(crate) const STEPS: &[&str] = &[
     include_str!("migrations/0010_uses.sql"),
     include_str!("migrations/0011_flow.sql"),
     include_str!("migrations/0012_turns.sql"),
+    include_str!("migrations/0013_priorities.sql"),
 ];
 
 /// The row of `meta`.

@@ -229,7 +229,7 @@ async fn live(orders: Orders) {
         staged::study(ledger.clone()).start(&staged::apps(&orders)).unwrap()
     } else {
         let workflow = Arc::new(Flow::new(orders.shape, ledger.clone()));
-        StartRun { run: None, workflow, settings, within: None }
+        StartRun { run: None, workflow, settings, within: None, priority: Default::default() }
     };
     let start = StartRun { run: Some(RunId::parse(&orders.run).unwrap()), ..start };
     let mut run = runs.start(start).await.unwrap();

@@ -394,6 +394,7 @@ fn new_run(run: &RunId, owner: &NodeRef) -> NewRun {
         stages: vec![NewStage::driven(STAGE)],
         jobs: vec![new_job(0, owner)],
         timers: Vec::new(),
+        priority: Default::default(),
     }
 }
 
@@ -437,6 +438,7 @@ fn next_step(run: &RunId, place: &Place, turn: u64, blob: Digest, events: u64) -
         timers: Vec::new(),
         progress: None,
         limits: Vec::new(),
+        priority: None,
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use perennial::engine::Priority;
+
 use super::{EngineArgs, OutputArgs, StoreArgs};
 
 #[derive(Debug, clap::Args)]
@@ -49,6 +51,16 @@ pub(crate) struct RunIdArgs {
     pub(crate) store: StoreArgs,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
+}
+
+/// One run, and how soon it comes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct PriorityArgs {
+    #[command(flatten)]
+    pub(crate) of: RunIdArgs,
+    /// urgent, high, normal, low, or a number from -100 to 100
+    #[arg(allow_negative_numbers = true)]
+    pub(crate) priority: Priority,
 }
 
 /// Longest name of a node.

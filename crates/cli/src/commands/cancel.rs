@@ -2,6 +2,7 @@
 
 use perennial::{
     Config, RunId, RunState, Runtime,
+    engine::Priority,
     records::{RunError, RunRecord},
 };
 use serde_json::json;
@@ -13,7 +14,7 @@ use super::{
     named::named,
 };
 use crate::{
-    args::{RunIdArgs, UnpauseArgs},
+    args::{PriorityArgs, RunIdArgs, UnpauseArgs},
     exit::{self, failed_with},
     output,
 };
@@ -22,6 +23,7 @@ use crate::{
 enum Wish {
     Cancel,
     Pause,
+    Priority(Priority),
 }
 
 pub(super) async fn cancel(args: RunIdArgs) -> anyhow::Result<i32> {
@@ -30,6 +32,10 @@ pub(super) async fn cancel(args: RunIdArgs) -> anyhow::Result<i32> {
 
 pub(super) async fn pause(args: RunIdArgs) -> anyhow::Result<i32> {
     wished(args, Wish::Pause).await
+}
+
+pub(super) async fn prioritise(args: PriorityArgs) -> anyhow::Result<i32> {
+    wished(args.of, Wish::Priority(args.priority)).await
 }
 
 async fn wished(args: RunIdArgs, wish: Wish) -> anyhow::Result<i32> {
@@ -41,6 +47,7 @@ async fn wished(args: RunIdArgs, wish: Wish) -> anyhow::Result<i32> {
     let asked = match wish {
         Wish::Cancel => TooLate::Cancel,
         Wish::Pause => TooLate::Pause,
+        Wish::Priority(_) => TooLate::Priority,
     };
     let ended = match &told {
         Err(RunError::Ended { state, .. }) => Some(*state),
@@ -61,14 +68,23 @@ async fn wished(args: RunIdArgs, wish: Wish) -> anyhow::Result<i32> {
     let state = record.state;
     let node = record.owner.filter(|_| record.owner_alive).map(|owner| owner.node);
     if args.output.json {
-        let wish = match wish {
+        let kind = match wish {
             Wish::Cancel => "cancel",
             Wish::Pause => "pause",
+            Wish::Priority(_) => "priority",
         };
-        let told = json!({
-            "type": wish, "run": run, "changed": changed, "state": state, "node": node,
+        let mut told = json!({
+            "type": kind, "run": run, "changed": changed, "state": state, "node": node,
         });
+        if let Wish::Priority(priority) = wish {
+            told["priority"] = json!(priority);
+        }
         output::json(&told)?;
+        return Ok(exit::COMPLETED);
+    }
+    if let Wish::Priority(priority) = wish {
+        let had = if changed { "has now" } else { "had before" };
+        output::talk(&format!("run {run} {had} the priority {priority}"));
         return Ok(exit::COMPLETED);
     }
     let stops = node.map(|node| format!("; node {node} stops what it does of it"));
@@ -135,6 +151,7 @@ async fn tell(runtime: &Runtime, run: &RunId, wish: Wish) -> Result<(bool, RunRe
     let changed = match wish {
         Wish::Cancel => handle.cancel().await?,
         Wish::Pause => handle.pause().await?,
+        Wish::Priority(priority) => handle.set_priority(priority).await?,
     };
     Ok((changed, handle.view().await?.run))
 }

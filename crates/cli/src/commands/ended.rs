@@ -15,6 +15,7 @@ use crate::exit::{self, failed_with};
 pub(super) enum TooLate {
     Cancel,
     Pause,
+    Priority,
     Send,
 }
 
@@ -23,6 +24,7 @@ impl TooLate {
         match self {
             Self::Cancel => "there is nothing to cancel",
             Self::Pause => "there is nothing to pause",
+            Self::Priority => "nothing of it waits",
             Self::Send => "it takes nothing that is sent to it",
         }
     }

@@ -220,6 +220,7 @@ fn described(
     let id = id.map_err(|error| failed(exit::USAGE, error))?;
     let start = |((file, valid), given): ((&PathBuf, Valid), serde_json::Map<_, _>)| {
         let mut start = StartPipeline::checked(valid.pipeline).mode(args.provider_mode);
+        start = start.priority(args.priority);
         for (name, value) in given {
             start = start.input(name, value);
         }

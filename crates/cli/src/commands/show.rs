@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use perennial::{
     Config, DefinitionError, RunId, RunState, Runtime, ThresholdSetting,
-    engine::workflow::JobKey,
+    engine::{Priority, workflow::JobKey},
     records::{
         AttemptRecord, BeatRecord, CallRecord, JobRecord, JobState, Performance, RunError,
         RunRecord, RunView, Timestamp,
@@ -185,6 +185,7 @@ fn described(found: &Found) -> Value {
         "state": run.state,
         "status": run.state.status(),
         "progress": run.progress,
+        "priority": run.priority,
         "settings": run.settings,
         "error": run.failure,
         "revision": run.revision,
@@ -210,6 +211,9 @@ fn print(found: &Found, hint: &Hint) -> anyhow::Result<()> {
     output::line(&format!("state      {state}"))?;
     if let Some(percent) = run.progress {
         output::line(&format!("progress   {percent} %"))?;
+    }
+    if run.priority != Priority::NORMAL {
+        output::line(&format!("priority   {}", run.priority))?;
     }
     if let Some(owner) = run.owner.as_ref().filter(|_| run.owner_alive && !run.state.is_terminal())
     {

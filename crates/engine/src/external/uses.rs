@@ -108,7 +108,7 @@ impl External {
             };
             (key, door)
         });
-        Admissions { services: services.collect(), turns: false }
+        Admissions { services: services.collect(), ..Admissions::default() }
     }
 
     /// Whom the breaker of an instance admits that serves (SM-60).

@@ -34,6 +34,7 @@ pub(super) fn run(finished_at: Option<Timestamp>) -> RunView {
             deadline: None,
             next_seq: 1,
             progress: None,
+            priority: Default::default(),
         },
         stages: Vec::new(),
         jobs: Vec::new(),
@@ -78,6 +79,7 @@ pub(super) fn add(
         deferred_since: None,
         uses: Vec::new(),
         keyed: None,
+        priority: Default::default(),
     });
     for (number, (begun, ended)) in (1..).zip(attempts) {
         view.attempts.push(AttemptRecord {

@@ -101,9 +101,12 @@ fn refused(fact: &Fact, unchanged: Unchanged) -> StoreError {
     let job = match fact {
         Fact::Skip { job, .. } => job.to_string(),
         Fact::Limit(limit) => limit.stage.clone(),
-        Fact::Look | Fact::Ended { .. } | Fact::Stop(_) | Fact::Pause | Fact::Unpause => {
-            String::new()
-        }
+        Fact::Look
+        | Fact::Ended { .. }
+        | Fact::Stop(_)
+        | Fact::Pause
+        | Fact::Unpause
+        | Fact::Priority(_) => String::new(),
     };
     match unchanged {
         Unchanged::NoStage => StoreError::NotFound { what: "stage", id: job },
@@ -470,7 +473,7 @@ impl Shell {
                 Ok(None) | Err(Unchanged::Already) => return Ok(None),
                 Err(unchanged) => return Err(refused(fact, unchanged)),
             };
-            let mut room = self.make_room(&mut decision);
+            let mut room = self.make_room(machine, &mut decision);
             match self.store_decision(decision.clone()).await {
                 Ok(committed) => {
                     if let Committed::Now { events, .. } = &committed {
@@ -494,14 +497,14 @@ impl Shell {
                         return Ok(Some(leases.into_iter().zip(room).collect()));
                     }
                     // Recorded by an earlier offer whose answer was lost.
-                    *machine = self.reload().await?;
+                    machine.goes_on_as(self.reload().await?);
                     return Ok(Some(Vec::new()));
                 }
                 Err(StoreError::Conflict { .. }) => {
                     if round + 1 == CLAIMING_ROUNDS_MAX {
                         self.services.membership.doubt();
                     }
-                    *machine = self.reload().await?;
+                    machine.goes_on_as(self.reload().await?);
                     self.stop_ended(machine).await;
                 }
                 Err(error) => return Err(error),
@@ -632,7 +635,7 @@ impl Shell {
                 machine.released(lease);
             }
             // Ended or released meanwhile.
-            Err(StoreError::StaleAttempt { .. }) => *machine = self.load().await?,
+            Err(StoreError::StaleAttempt { .. }) => machine.goes_on_as(self.load().await?),
             Err(error) => return Err(error.into()),
         }
         Ok(())
@@ -690,7 +693,11 @@ impl Shell {
         let Requested { request, by } = requested;
         let skipped = match request {
             Request::Skip { job, .. } => machine.find(job),
-            Request::Cancel | Request::Pause | Request::Unpause | Request::Limit(_) => None,
+            Request::Cancel
+            | Request::Pause
+            | Request::Unpause
+            | Request::Limit(_)
+            | Request::Priority(_) => None,
         };
         let held = skipped.filter(|job| job.state == JobState::Leased);
         let held = held.map(|job| AttemptId { job: job.id, attempt: job.attempt });

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use perennial_core::run::{JobKey, RunId};
+use perennial_core::run::{JobKey, Priority, RunId};
 use perennial_store::{Leases, NewEvent, StageLimit, StoreError};
 
 use super::{
@@ -25,6 +25,7 @@ pub(crate) enum Request {
     Unpause,
     Skip { job: JobKey, why: String },
     Limit(StageLimit),
+    Priority(Priority),
 }
 
 impl Request {
@@ -35,6 +36,7 @@ impl Request {
             Self::Unpause => Action::Unpause,
             Self::Skip { .. } => Action::Skip,
             Self::Limit(_) => Action::SetConcurrency,
+            Self::Priority(_) => Action::SetPriority,
         }
     }
 
@@ -45,6 +47,7 @@ impl Request {
             Self::Unpause => Fact::Unpause,
             Self::Skip { job, why } => Fact::Skip { job: job.clone(), why: why.clone() },
             Self::Limit(limit) => Fact::Limit(limit.clone()),
+            Self::Priority(priority) => Fact::Priority(*priority),
         }
     }
 }

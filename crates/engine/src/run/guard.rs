@@ -279,6 +279,7 @@ mod tests {
             deferred_since: None,
             uses: Vec::new(),
             keyed: None,
+            priority: Default::default(),
         };
         RunView {
             run: RunRecord {
@@ -297,6 +298,7 @@ mod tests {
                 deadline: None,
                 next_seq: 2,
                 progress: None,
+                priority: Default::default(),
             },
             stages: vec![StageRecord {
                 stage: "steps".to_owned(),

@@ -3,6 +3,7 @@
 mod draft;
 mod index;
 mod jobs;
+mod order;
 mod outcome;
 mod rest;
 mod staged;
@@ -12,14 +13,18 @@ mod using;
 
 pub(crate) use self::staged::{child_job, planned_job};
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use perennial_core::{
     Timestamp,
     retry::RetryPolicy,
     run::{
-        IdempotencyKey, JobKey, JobKind, JobState, RunId, RunState, SkipReason, StageOutcome,
-        StageState, shown,
+        IdempotencyKey, JobKey, JobKind, JobState, Priority, RunId, RunState, SkipReason,
+        StageOutcome, StageState, shown,
     },
     service::ServiceKey,
 };
@@ -43,6 +48,9 @@ pub(super) struct Machine {
     pub(super) run: RunId,
     pub(super) state: RunState,
     pub(super) created_at: Timestamp,
+    priority: Priority,
+    /// Since when those of each priority that can be claimed have waited for being served.
+    served: BTreeMap<Priority, Timestamp>,
     pub(super) deadline: Option<Timestamp>,
     pub(super) settings: Arc<Value>,
     workflow: String,
@@ -102,6 +110,7 @@ pub(super) struct Job {
     uses: Vec<ServiceKey>,
     /// Its limit across runs, and where it is with it.
     pub(super) keyed: Option<Keyed>,
+    pub(super) priority: Priority,
 }
 
 /// What a job waits for, or waited for last.
@@ -160,6 +169,8 @@ pub(super) enum Fact {
     Skip { job: JobKey, why: String },
     /// A stage gets another number of places.
     Limit(StageLimit),
+    /// The run comes sooner, or later, than before.
+    Priority(Priority),
 }
 
 /// How an attempt ended.
@@ -253,6 +264,10 @@ impl AskedBy {
                 (data["stage"], data["most"]) = (json!(stage), json!(most));
                 None
             }
+            Fact::Priority(priority) => {
+                data["priority"] = json!(priority);
+                None
+            }
             Fact::Look | Fact::Ended { .. } | Fact::Stop(_) | Fact::Pause | Fact::Unpause => None,
         };
         NewEvent { kind: "requested".to_owned(), job, attempt: None, data }
@@ -272,6 +287,7 @@ impl Job {
 impl Machine {
     /// The machine of a run that can be understood; else why it cannot.
     pub(super) fn new(view: RunView, workflow: &dyn Workflow) -> Result<Self, String> {
+        let served = order::served(&view);
         let mut jobs = Vec::with_capacity(view.jobs.len());
         let mut done = Vec::new();
         let mut waits: HashMap<i64, Waited> = view
@@ -324,6 +340,7 @@ impl Machine {
                 wait: waits.remove(&job.id),
                 uses: job.uses,
                 keyed: job.keyed,
+                priority: job.priority,
             });
         }
         let stages = if is_staged {
@@ -342,6 +359,8 @@ impl Machine {
             run: view.run.run,
             state: view.run.state,
             created_at: view.run.created_at,
+            priority: view.run.priority,
+            served,
             deadline: view.run.deadline,
             settings: Arc::new(view.run.settings),
             workflow: view.run.workflow,
@@ -521,11 +540,14 @@ impl Machine {
                 }
                 draft.skip(workflow, job, why);
             }
-            Fact::Limit(_) => (),
+            Fact::Limit(_) | Fact::Priority(_) => (),
         }
         if let Fact::Limit(limit) = fact {
             // What follows is decided by it.
             return self.limit(draft, limit);
+        }
+        if let Fact::Priority(priority) = fact {
+            return self.prioritise(draft, *priority);
         }
         let goes_on = draft.state.goes_on() && self.stuck.is_none();
         if goes_on {
@@ -705,6 +727,7 @@ impl Machine {
                 deferred_since: None,
                 wait: None,
                 uses: job.part.uses,
+                priority: job.part.priority,
                 keyed: job.part.limit.map(|by| Keyed { by, turn: Turn::None, since: None }),
             };
             if is_again {
@@ -723,6 +746,7 @@ impl Machine {
                 stage.concurrency = Some(most.get());
             }
         }
+        self.priority = decision.priority.unwrap_or(self.priority);
         self.is_fed = self.follows || self.is_fed && changes_no_job;
         self.progress = decision.progress.or(self.progress);
         if let Some(step) = decision.run_step {
@@ -746,6 +770,8 @@ impl Machine {
 
     /// A job was leased by a claim.
     pub(super) fn claimed(&mut self, lease: &Lease, now: Timestamp) {
+        let served = self.job(lease.job).map(|job| job.priority);
+        self.served.extend(served.map(|priority| (priority, now)));
         self.jobs.change(lease.job, |job| {
             job.state = JobState::Leased;
             job.attempt = lease.attempt;

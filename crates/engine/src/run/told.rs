@@ -46,7 +46,7 @@ pub(crate) async fn tell(
 /// limit is asked of who has the stage.
 pub(crate) fn is_tellable(view: &RunView, request: &Request) -> bool {
     match request {
-        Request::Cancel | Request::Pause | Request::Unpause => true,
+        Request::Cancel | Request::Pause | Request::Unpause | Request::Priority(_) => true,
         Request::Skip { job, .. } => {
             let kinds = || view.jobs.iter().map(|it| (&it.key, it.kind));
             // With a group its children end: that is decided by who knows them.
@@ -60,7 +60,7 @@ pub(crate) fn is_tellable(view: &RunView, request: &Request) -> bool {
 fn decided(view: &RunView, request: &Request) -> Result<Option<Decision>, StoreError> {
     let from = view.run.state;
     let step = |to, failure| RunStep { from, to, failure };
-    let (mut jobs, mut run_step) = (Vec::new(), None);
+    let (mut jobs, mut run_step, mut priority) = (Vec::new(), None, None);
     match request {
         Request::Pause if from == RunState::Running => {
             run_step = Some(step(RunState::Paused, None));
@@ -93,11 +93,15 @@ fn decided(view: &RunView, request: &Request) -> Result<Option<Decision>, StoreE
                 ..JobStep::new(job.id, job.state, JobState::Skipped)
             });
         }
+        Request::Priority(wanted) if from.goes_on() && view.run.priority != *wanted => {
+            priority = Some(*wanted);
+        }
         Request::Pause
         | Request::Unpause
         | Request::Cancel
         | Request::Skip { .. }
-        | Request::Limit(_) => return Ok(None),
+        | Request::Limit(_)
+        | Request::Priority(_) => return Ok(None),
     }
     Ok(Some(Decision {
         run: view.run.run.clone(),
@@ -111,5 +115,6 @@ fn decided(view: &RunView, request: &Request) -> Result<Option<Decision>, StoreE
         timers: Vec::new(),
         progress: None,
         limits: Vec::new(),
+        priority,
     }))
 }

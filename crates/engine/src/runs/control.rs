@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
-use perennial_core::run::JobKey;
+use perennial_core::run::{JobKey, Priority};
 use perennial_store::{Accepted, StageLimit, StoreError};
 use perennial_supervision::CallError;
 use serde::Serialize;
@@ -323,6 +323,47 @@ impl RunHandle {
         }
     }
 
+    /// Says how soon the run comes of those that wait: for a place among the active ones, and for room of a node. More comes before
+    /// less, and whoever waits comes the sooner the longer it has waited: one more of priority for each
+    /// [`EngineSettings::aging`](crate::EngineSettings::aging), 30 s. What is under way goes on. What the run's plan says of a
+    /// [stage](crate::staged::Stage::priority) or a job is added to it. False when the run has it already.
+    ///
+    /// ```
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// # let text = "workflow: {name: w, steps: [{name: slow, type: echo, value: 1, delay_ms: 60000}]}";
+    /// # let start = StartPipeline::document("w.yaml", text).mode(ProviderMode::Mock);
+    /// # let id = runtime.pipelines().start(start).await?.id().clone();
+    /// use perennial::engine::Priority;
+    ///
+    /// let run = runtime.runs().get(&id).await?;
+    /// assert!(run.set_priority(Priority::URGENT).await?);
+    /// assert_eq!(run.view().await?.run.priority, Priority::URGENT);
+    /// # run.cancel().await?;
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`pause`](Self::pause).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves open whether it was changed; asking again tells.
+    pub async fn set_priority(&self, priority: Priority) -> Result<bool, RunError> {
+        match self.ask(Request::Priority(priority)).await? {
+            Some(changed) => Ok(changed),
+            None => {
+                let state = self.view().await?.run.state;
+                Err(RunError::Ended { run: self.run.clone(), state })
+            }
+        }
+    }
+
     /// Opens a run in stages that has ended for a further round, in which what failed of it is made again, with all of its attempts:
     /// all of it, that of a stage, or one job. Of a group only the children that failed are made again, and it is
     /// joined again. Stages behind are opened as well; what was skipped there because of a failure is made when
@@ -414,7 +455,9 @@ impl RunHandle {
             return Ok(None);
         }
         let reads = match request {
-            Request::Cancel | Request::Pause | Request::Unpause => Reads::ToStop,
+            Request::Cancel | Request::Pause | Request::Unpause | Request::Priority(_) => {
+                Reads::ToStop
+            }
             // What follows is asked.
             Request::Skip { .. } | Request::Limit(_) => Reads::ToExecute,
         };

@@ -36,7 +36,7 @@ use crate::{
 /// # }
 /// # let workflow = Arc::new(Greet(Definition::new(b"greet 1".to_vec())));
 /// # let settings = serde_json::json!({"hello": "Ada"});
-/// # let run = runtime.runs().start(StartRun { run: None, workflow, settings, within: None }).await?;
+/// # let run = runtime.runs().start(StartRun { run: None, workflow, settings, within: None, priority: Default::default() }).await?;
 /// use std::collections::BTreeMap;
 /// use perennial::engine::{RecordedCalls, ReopenRun};
 ///
@@ -104,7 +104,7 @@ impl ReopenRun {
     /// }
     /// # let workflow = Arc::new(Greet(Definition::new(b"greet 1".to_vec())));
     /// # let settings = serde_json::json!({"hello": "Ada"});
-    /// # let run = runtime.runs().start(StartRun { run: None, workflow: workflow.clone(), settings, within: None }).await?;
+    /// # let run = runtime.runs().start(StartRun { run: None, workflow: workflow.clone(), settings, within: None, priority: Default::default() }).await?;
     /// use perennial::engine::ReopenRun;
     ///
     /// assert_eq!(run.outcome().await?.state.name(), "failed");
@@ -149,7 +149,7 @@ impl Runs {
     /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
     /// # let workflow = Arc::new(Greet(Definition::new(b"greet 1".to_vec())));
     /// # let settings = serde_json::json!({"hello": "Ada"});
-    /// # let run = runtime.runs().start(StartRun { run: None, workflow, settings, within: None }).await?;
+    /// # let run = runtime.runs().start(StartRun { run: None, workflow, settings, within: None, priority: Default::default() }).await?;
     /// # run.outcome().await?;
     /// use std::collections::BTreeMap;
     /// use perennial::{engine::ReopenRun, records::RunError};

@@ -18,7 +18,11 @@ use perennial_supervision::{
 use serde_json::{Map, Value, json};
 
 use self::starting::NotStarted;
-use super::{Adoption, SchedulerSpec, pulse::Pulse, turn::Turn};
+use super::{
+    Adoption, SchedulerSpec,
+    pulse::Pulse,
+    turn::{Turn, in_order},
+};
 use crate::{
     NotRunnable, Services, WaitsFor, WaitsWhy, Workflow,
     patience::{QUESTION_WITHIN, STORE_WITHIN, once, persistently},
@@ -197,8 +201,9 @@ impl Shell {
             return Err("this node's lease is not safely live".to_owned());
         }
         let unfinished = once(services.store.open_runs()).await;
-        let unfinished =
+        let mut unfinished =
             unfinished.map_err(|error| format!("unfinished runs are not read: {error}"))?;
+        in_order(&mut unfinished, services.store.now(), services.settings.aging);
         let known: HashSet<&RunId> = unfinished.iter().map(|summary| &summary.run).collect();
         state.workflows.retain(|run, _| known.contains(run));
         state.failed.retain(|run, _| known.contains(run));

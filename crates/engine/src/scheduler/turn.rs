@@ -1,8 +1,10 @@
-//! One round in which places are given out, in the order in which the runs were created.
+//! One round in which places are given out, to whoever comes first: by priority, which grows while a run waits (DUR-12), and of the
+//! same in the order in which the runs were created.
 
-use std::collections::HashSet;
+use std::{cmp::Reverse, collections::HashSet, time::Duration};
 
-use perennial_core::run::RunId;
+use perennial_core::{Timestamp, run::RunId};
+use perennial_store::OpenRun;
 use perennial_supervision::ChildInfo;
 
 use super::SchedulerSpec;
@@ -15,6 +17,11 @@ pub(super) struct Turn {
     pub(super) monitors: HashSet<String>,
     /// One has found no place, or waits from before: whoever comes later gets none in this round.
     pub(super) passed: bool,
+}
+
+/// Puts runs into the order in which they come; they are in that in which they were created.
+pub(super) fn in_order(runs: &mut [OpenRun], now: Timestamp, aging: Duration) {
+    runs.sort_by_cached_key(|run| Reverse(run.priority.aged(now.since(run.created_at), aging)));
 }
 
 impl Turn {
@@ -48,7 +55,7 @@ impl Turn {
         taken.map_err(|held| {
             self.passed = true;
             if held < most {
-                "its turn, behind the runs that came before it".to_owned()
+                "its turn, behind the runs that come before it".to_owned()
             } else {
                 format!("a free place: {held} of {most} runs are active")
             }

@@ -172,7 +172,8 @@ async fn nothing_of_a_run_that_has_ended_stays_in_memory() {
         let run = Some(RunId::parse(format!("r{number}")).unwrap());
         let workflow = Arc::new(Short { definition, ends });
         let within = (ends == Ends::Late).then_some(Duration::from_secs(30));
-        let start = StartRun { run, workflow, settings: json!({}), within };
+        let start =
+            StartRun { run, workflow, settings: json!({}), within, priority: Default::default() };
         handles.push((ends, runs.start(start).await.unwrap()));
     }
     assert!(kept(&services, &root).len() >= 6, "{:?}", kept(&services, &root));

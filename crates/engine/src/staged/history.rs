@@ -240,9 +240,11 @@ impl Staging {
                     uses = of.offered.of_job(planned.uses.iter().chain(&spec.uses), of.run);
                 }
                 let (own, after) = (spec.key.clone(), spec.after.clone());
-                let made = PlannedJob { key: own, input: input.clone(), after, uses: Vec::new() };
-                let mut job =
-                    planned_job(planned, key.clone(), made.given(0), uses, of.settings, of.now);
+                let (input, priority) = (input.clone(), spec.priority);
+                let made = PlannedJob { key: own, input, after, uses: Vec::new(), priority };
+                let (key, given) = (key.clone(), made.given(0));
+                let planned = planned_job(planned, key, given, uses, of.settings, of.now);
+                let mut job = made.placed(planned);
                 if end.is_some() {
                     // It is over: nobody waits for it, and it waits for nobody.
                     (job.part.limit, job.part.failed) = (None, None);

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use perennial_core::{
     retry::RetryPolicy,
-    run::{FailurePolicy, SkipReason},
+    run::{FailurePolicy, Priority, SkipReason},
     service::ServiceKey,
 };
 use serde_json::{Value, json};
@@ -76,6 +76,7 @@ pub struct Stage {
     pub(crate) weight: u32,
     pub(crate) uses: Vec<ServiceKey>,
     pub(crate) keyed: Option<KeyedBy>,
+    pub(crate) priority: Priority,
 }
 
 /// How long something may take. An attempt of which nothing is said may take as long as
@@ -154,6 +155,7 @@ impl Stage {
             weight: 1,
             uses: Vec::new(),
             keyed: None,
+            priority: Priority::NORMAL,
         }
     }
 
@@ -226,6 +228,30 @@ impl Stage {
     #[must_use]
     pub fn uses(mut self, service: ServiceKey) -> Self {
         self.uses.push(service);
+        self
+    }
+
+    /// Its jobs come before those of other stages, or after them, where not all that could be under way has room; normal. It is added
+    /// to [what its run has](crate::StartRun::priority), by which those of different runs come. What waits comes the sooner the
+    /// longer it has waited ([`EngineSettings::aging`](crate::EngineSettings::aging)). Children have that of their group.
+    ///
+    /// ```
+    /// use perennial::engine::{Priority, staged::{Feed, JobSpec, Stage}};
+    /// # use perennial::engine::{AttemptCx, staged::{Activity, ActivityError, Ended}};
+    /// # #[derive(Debug)] struct Ask;
+    /// # impl Activity for Ask {
+    /// #     const NAME: &'static str = "ask";
+    /// #     type In = String;
+    /// #     type Out = String;
+    /// #     async fn run(&self, _: &AttemptCx, text: String) -> Result<Ended<String>, ActivityError> { Ok(Ended::Done(text)) }
+    /// # }
+    /// let jobs = Feed::jobs([JobSpec::new("a", &"shop")]);
+    /// let tidied = Stage::activity::<Ask>("tidied").priority(Priority::LOW).feed(jobs);
+    /// # drop(tidied);
+    /// ```
+    #[must_use]
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.priority = priority;
         self
     }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, marker::PhantomData, sync::Arc};
 use perennial_core::{
     FailureClass,
     failure::Failure,
-    run::{JobKey, RunState, SkipReason, StageOutcome, StageState},
+    run::{JobKey, Priority, RunState, SkipReason, StageOutcome, StageState},
 };
 use perennial_store::{RunRecord, RunView};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -189,7 +189,8 @@ impl<W: StagedWorkflow> Staged<W> {
         })?;
         let settings = json!({ "input": given });
         let workflow = Arc::new(self.planned(input, settings.clone())?);
-        Ok(StartRun { run: None, workflow, settings, within: None })
+        let priority = Priority::NORMAL;
+        Ok(StartRun { run: None, workflow, settings, within: None, priority })
     }
 
     fn planned(&self, input: &W::Input, settings: Value) -> Result<StagedRun, PlanProblems> {

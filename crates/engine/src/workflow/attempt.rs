@@ -31,7 +31,7 @@ use super::{CallJournal, DoneJob, Ordinals, Pulse, Resumed, Warnings, holding::H
 /// }
 /// # let workflow = Arc::new(Greet(Definition::new(b"greet 1".to_vec())));
 /// # let settings = serde_json::json!({"hello": "Ada"});
-/// # let run = runtime.runs().start(StartRun { run: None, workflow, settings, within: None }).await?;
+/// # let run = runtime.runs().start(StartRun { run: None, workflow, settings, within: None, priority: Default::default() }).await?;
 /// # let outcome = run.outcome().await?;
 /// assert_eq!(outcome.view.jobs[0].result, Some(serde_json::json!({"said": "Ada", "attempt": 1})));
 /// # runtime.shutdown().await;
@@ -199,7 +199,7 @@ impl AttemptCx {
     /// }
     /// # let workflow = Arc::new(Greet(Definition::new(b"greet 1".to_vec())));
     /// # let settings = serde_json::json!({"hello": "Ada"});
-    /// # let run = runtime.runs().start(StartRun { run: None, workflow, settings, within: None }).await?;
+    /// # let run = runtime.runs().start(StartRun { run: None, workflow, settings, within: None, priority: Default::default() }).await?;
     /// # let outcome = run.outcome().await?;
     /// assert_eq!(outcome.view.calls.len(), 1); // recorded: no later attempt asks again
     /// # runtime.shutdown().await;
@@ -262,7 +262,7 @@ impl AttemptCx {
     /// # for expected in ["asked", "noon"] {
     /// # let workflow = Arc::new(Greet(Definition::new(b"greet 1".to_vec())));
     /// # let settings = serde_json::json!({"hello": "Ada"});
-    /// # let run = runtime.runs().start(StartRun { run: None, workflow, settings, within: None }).await?;
+    /// # let run = runtime.runs().start(StartRun { run: None, workflow, settings, within: None, priority: Default::default() }).await?;
     /// # let outcome = run.outcome().await?;
     /// # assert_eq!(outcome.view.jobs[0].result, Some(expected.into()));
     /// # }
@@ -298,7 +298,7 @@ impl AttemptCx {
     /// }
     /// # let workflow = Arc::new(Greet(Definition::new(b"greet 1".to_vec())));
     /// # let settings = serde_json::json!({"hello": "Ada"});
-    /// # let run = runtime.runs().start(StartRun { run: None, workflow, settings, within: None }).await?;
+    /// # let run = runtime.runs().start(StartRun { run: None, workflow, settings, within: None, priority: Default::default() }).await?;
     /// # let outcome = run.outcome().await?;
     /// assert_eq!(outcome.view.jobs[0].result, Some(true.into()));
     /// # runtime.shutdown().await;
@@ -334,7 +334,7 @@ impl AttemptCx {
 /// }
 /// # let workflow = Arc::new(Greet(Definition::new(b"greet 1".to_vec())));
 /// # let settings = serde_json::json!({"hello": "Ada"});
-/// # let run = runtime.runs().start(StartRun { run: None, workflow, settings, within: None }).await?;
+/// # let run = runtime.runs().start(StartRun { run: None, workflow, settings, within: None, priority: Default::default() }).await?;
 /// # assert_eq!(run.outcome().await?.state.name(), "succeeded");
 /// # runtime.shutdown().await;
 /// # Ok(())

@@ -138,7 +138,7 @@ impl From<NoSlot> for Outcome {
 /// }
 /// # let workflow = Arc::new(Greet(Definition::new(b"greet 1".to_vec())));
 /// # let settings = serde_json::json!({});
-/// # let run = runtime.runs().start(StartRun { run: None, workflow, settings, within: None }).await?;
+/// # let run = runtime.runs().start(StartRun { run: None, workflow, settings, within: None, priority: Default::default() }).await?;
 /// # let outcome = run.outcome().await?;
 /// assert_eq!(outcome.view.jobs[0].result, Some(20_001.into()));
 /// # runtime.shutdown().await;
@@ -244,7 +244,7 @@ impl AttemptCx {
     /// # for expected in [[1, 2], [3, 4]] {
     /// # let workflow = Arc::new(Greet(Definition::new(b"greet 1".to_vec())));
     /// # let settings = serde_json::json!({});
-    /// # let run = runtime.runs().start(StartRun { run: None, workflow, settings, within: None }).await?;
+    /// # let run = runtime.runs().start(StartRun { run: None, workflow, settings, within: None, priority: Default::default() }).await?;
     /// # let outcome = run.outcome().await?;
     /// # assert_eq!(outcome.view.jobs[0].result, Some(expected.to_vec().into()));
     /// # }
@@ -287,7 +287,7 @@ impl AttemptCx {
     /// }
     /// # let workflow = Arc::new(Greet(Definition::new(b"greet 1".to_vec())));
     /// # let settings = serde_json::json!({});
-    /// # let run = runtime.runs().start(StartRun { run: None, workflow, settings, within: None }).await?;
+    /// # let run = runtime.runs().start(StartRun { run: None, workflow, settings, within: None, priority: Default::default() }).await?;
     /// # let outcome = run.outcome().await?;
     /// assert_eq!(outcome.view.jobs[0].result, Some(vec![1, 2].into()));
     /// # runtime.shutdown().await;

@@ -53,7 +53,7 @@ impl AttemptCx {
     /// }
     /// # let workflow = Arc::new(Greet(Definition::new(b"greet 1".to_vec())));
     /// # let settings = serde_json::json!({});
-    /// # let run = runtime.runs().start(StartRun { run: None, workflow, settings, within: None }).await?;
+    /// # let run = runtime.runs().start(StartRun { run: None, workflow, settings, within: None, priority: Default::default() }).await?;
     /// # let outcome = run.outcome().await?;
     /// assert_eq!(outcome.view.jobs[0].result, Some(10.into()));
     /// assert!(outcome.view.saved.is_empty()); // nobody needs it any more

@@ -201,7 +201,13 @@ impl Node {
 
 pub(crate) fn starting(run: &str, workflow: impl Workflow) -> StartRun {
     let run = Some(RunId::parse(run).unwrap());
-    StartRun { run, workflow: Arc::new(workflow), settings: serde_json::json!({}), within: None }
+    StartRun {
+        run,
+        workflow: Arc::new(workflow),
+        settings: serde_json::json!({}),
+        within: None,
+        priority: Default::default(),
+    }
 }
 
 /// The run as it is, and that its history holds together: gapless, each job there once and ended once, attempts

@@ -272,6 +272,7 @@ async fn a_run_whose_rows_cannot_be_understood_is_parked() {
         stages: vec![NewStage::driven("steps")],
         jobs: vec![job],
         timers: Vec::new(),
+        priority: Default::default(),
     };
     store.create_run(damaged).await.unwrap();
     let node = node_with(&store, &mended).await;

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use perennial_core::run::RunId;
+use perennial_core::run::{Priority, RunId};
 use perennial_pipeline::{Deployment, Leniency, Pipeline, RunDirectories};
 use perennial_tools::files::{ChosenDirectories, FileError};
 use serde::Deserialize;
@@ -47,6 +47,7 @@ pub struct StartPipeline {
     pub(super) mocks: Option<Value>,
     pub(super) run: Option<RunId>,
     pub(super) within: Option<Duration>,
+    pub(super) priority: Priority,
     pub(super) leniency: Leniency,
     pub(super) deployment: Deployment,
     unrestricted: bool,
@@ -177,6 +178,7 @@ impl StartPipeline {
             mocks: None,
             run: None,
             within: None,
+            priority: Priority::NORMAL,
             leniency: Leniency::as_written(),
             deployment: Deployment::default(),
             unrestricted: false,
@@ -687,6 +689,30 @@ impl StartPipeline {
     /// ```
     pub fn within(mut self, within: Duration) -> Self {
         self.within = Some(within);
+        self
+    }
+
+    /// Sets what comes first of runs that wait, for a place among the active ones and for room of their node; the default is
+    /// [`Priority::NORMAL`]. [`set_priority`](crate::engine::RunHandle::set_priority) changes it later.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perennial::{ProviderMode, Runtime, StartPipeline, Store};
+    /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+    /// use perennial::engine::Priority;
+    ///
+    /// let text = "workflow: {name: w, steps: [{name: a, type: echo, value: 1}]}";
+    /// let start = StartPipeline::document("w.yaml", text).mode(ProviderMode::Mock).priority(Priority::LOW);
+    /// let run = runtime.pipelines().start(start).await?;
+    /// assert_eq!(runtime.runs().list(1).await?[0].priority, Priority::LOW);
+    /// # run.outcome().await?;
+    /// # runtime.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.priority = priority;
         self
     }
 }

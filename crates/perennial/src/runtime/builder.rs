@@ -460,7 +460,7 @@ impl Builder {
     /// // One process leaves a run to whoever takes it, or dies before its end ...
     /// let first = Runtime::builder().store(store.clone()).adoption(perennial::Adoption::OnRequest).start().await?;
     /// let workflow = Arc::new(Greet::of(b"Ada\nGrace".to_vec()).expect("it is a text"));
-    /// let start = StartRun { run: None, workflow, settings: json!({}), within: None };
+    /// let start = StartRun { run: None, workflow, settings: json!({}), within: None, priority: Default::default() };
     /// let id = first.runs().submit(start).await?.id().clone();
     /// first.shutdown().await;
     ///

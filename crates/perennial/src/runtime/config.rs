@@ -634,7 +634,7 @@ mod tests {
     }
 
     /// Each key with a value that is not its default, and what it has to be beside it.
-    const KEYS: [(&str, &str, &str); 86] = [
+    const KEYS: [(&str, &str, &str); 87] = [
         ("providers.anthropic.base_url", "\"https://x\"", ""),
         ("providers.anthropic.model", "\"m\"", ""),
         ("providers.anthropic.api_key_env", "\"PATH\"", ""),
@@ -683,6 +683,7 @@ mod tests {
         ("engine.children_max", "7", ""),
         ("engine.group_depth_max", "7", ""),
         ("engine.wake_spread", "\"7s\"", ""),
+        ("engine.aging", "\"9s\"", ""),
         ("engine.authority_within", "\"7s\"", ""),
         ("engine.lease_ttl", "\"7s\"", ""),
         ("service.ready_within", "\"7s\"", ""),

@@ -16,10 +16,11 @@ const MOST: usize = 1_000_000;
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Runs that are active at a time; 1 000. Further ones are recorded and wait: the tree says so, and
-    /// they start in the order of their creation.
+    /// they start by their [priority](crate::engine::Priority), and of the same in the order of their creation.
     pub runs: usize,
-    /// Attempts of steps that are under way at a time on this node; 64. What is due beyond is recorded and waits, in
-    /// the order in which runs ask for room: the tree says so.
+    /// Attempts of steps that are under way at a time on this node; 64. What is due beyond is recorded and waits, by
+    /// the [priority](crate::engine::Priority) of its run and its own, and of the same in the order in which runs ask
+    /// for room: the tree says so.
     pub attempts: usize,
     /// Tasks that run at a time; 1 000: attempts, and what the host starts. An attempt beyond is given
     /// back and tried again.

@@ -58,6 +58,7 @@ pub(crate) struct RunFold {
     pub(crate) finished_at: Option<i64>,
     /// The most of this round, where it has a plan.
     pub(crate) progress: Option<u32>,
+    pub(crate) priority: i64,
 }
 
 #[derive(Clone, Debug)]
@@ -130,6 +131,7 @@ pub(crate) struct JobFold {
     pub(crate) uses: Vec<(String, String)>,
     /// The key of its limit across runs, and how many.
     pub(crate) limit: Option<(String, u64)>,
+    pub(crate) priority: i64,
     pub(crate) attempts: Vec<AttemptFold>,
     /// Recorded replies by the name of their call, as digests.
     pub(crate) calls: BTreeMap<String, Told<String>>,
@@ -183,6 +185,7 @@ impl Fold {
                 created_at: at,
                 finished_at: None,
                 progress: None,
+                priority: priority(data),
             });
             let stages = data.get("stages").and_then(Value::as_array);
             for (ordinal, stage) in (0_u64..).zip(stages.into_iter().flatten()) {
@@ -203,6 +206,7 @@ impl Fold {
             "run_reopened" => return self.reopen(event),
             "run_progressed" => return self.progress(event),
             "stage_limited" => return self.limit(event),
+            "priority_changed" => return self.prioritise(event),
             "stage_opened" | "stage_sealed" | "stage_closed" => return self.take_of_stage(event),
             _ => return,
         };
@@ -228,6 +232,12 @@ impl Fold {
         };
         stage.places_max = stage.places_max.max(stage.plan.concurrency).max(most);
         stage.plan.concurrency = most;
+    }
+
+    fn prioritise(&mut self, event: &EventRecord) {
+        if let Some(run) = &mut self.run {
+            run.priority = priority(&event.data);
+        }
     }
 
     /// It rises, and is 100 only at the end (INV-36).
@@ -336,6 +346,7 @@ impl Fold {
             job.uses.sort();
             job.uses.dedup();
             job.limit = limit(data);
+            job.priority = priority(data);
             return;
         }
         let kind = parsed(data, "kind").unwrap_or(JobKind::Step);
@@ -357,6 +368,7 @@ impl Fold {
             result: Some(None),
             uses: uses(data),
             limit: limit(data),
+            priority: priority(data),
             attempts: Vec::new(),
             calls: BTreeMap::new(),
             set_back: false,
@@ -370,6 +382,11 @@ fn uses(data: &Value) -> Vec<(String, String)> {
     let listed = data.get("uses").and_then(Value::as_array);
     let text = |of: &Value, at: usize| of.get(at).and_then(Value::as_str).unwrap_or("").to_owned();
     listed.into_iter().flatten().map(|of| (text(of, 0), text(of, 1))).collect()
+}
+
+/// What an event says comes first; it says nothing of what is normal.
+fn priority(data: &Value) -> i64 {
+    data.get("priority").and_then(Value::as_i64).unwrap_or(0)
 }
 
 /// The limit across runs that the event of a new job tells of.

@@ -46,6 +46,7 @@ pub(crate) struct RunRow {
     pub(crate) stream_created_at: i64,
     pub(crate) closed_at: Option<i64>,
     pub(crate) progress: Option<u32>,
+    pub(crate) priority: i64,
 }
 
 #[derive(Debug)]
@@ -85,6 +86,7 @@ pub(crate) struct JobRow {
     pub(crate) uses: Vec<(String, String)>,
     /// The key of its limit across runs, and how many.
     pub(crate) limit: Option<(String, u64)>,
+    pub(crate) priority: i64,
     /// Whether it has its turn.
     pub(crate) has_turn: bool,
 }
@@ -214,6 +216,7 @@ fn runs(fold: &Fold, row: &RunRow, findings: &mut Findings) {
         "a stream created at": Some(told.created_at), row.stream_created_at;
         "a stream closed at": Some(told.finished_at), row.closed_at;
         "progress": Some(told.progress), row.progress;
+        "priority": Some(told.priority), row.priority;
     );
     if told.failure.is_some() && told.failure != row.failure {
         findings.add(Rule::Fold, "the run's failure is not the one of its events");
@@ -268,6 +271,7 @@ fn jobs(told: &JobFold, row: &JobRow, findings: &mut Findings) {
         "skip reason": skipped, row.skipped;
         "services": Some(&told.uses), &row.uses;
         "limit": Some(&told.limit), &row.limit;
+        "priority": Some(told.priority), row.priority;
         "attempt": Some(told.attempts.last().map_or(0, |last| last.number)), row.attempt;
         "attempts used": told.used, row.attempts_used;
         "at most attempts": told.max, row.max_attempts;

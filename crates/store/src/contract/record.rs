@@ -3,8 +3,8 @@
 use perennial_core::{
     Digest, FailureClass, Timestamp,
     run::{
-        AttemptEnd, FeedKind, JobKey, JobKind, JobState, RunId, RunState, SkipReason, StageOutcome,
-        StageState,
+        AttemptEnd, FeedKind, JobKey, JobKind, JobState, Priority, RunId, RunState, SkipReason,
+        StageOutcome, StageState,
     },
     service::ServiceKey,
 };
@@ -100,6 +100,8 @@ pub struct RunRecord {
     pub created_at: Timestamp,
     /// When it ended.
     pub finished_at: Option<Timestamp>,
+    /// What comes first of runs that wait.
+    pub priority: Priority,
     /// When it must have ended.
     pub deadline: Option<Timestamp>,
     /// Sequence number of its next event.
@@ -197,6 +199,8 @@ pub struct JobRecord {
     pub uses: Vec<ServiceKey>,
     /// Its limit across runs, where it has one.
     pub keyed: Option<Keyed>,
+    /// What comes first of the jobs of its run: added to the priority of that.
+    pub priority: Priority,
 }
 
 /// One try at a job.
@@ -320,6 +324,10 @@ pub struct OpenRun {
     pub owner_alive: bool,
     /// So many decisions are in the store.
     pub revision: u64,
+    /// What comes first of runs that wait.
+    pub priority: Priority,
+    /// When it was accepted.
+    pub created_at: Timestamp,
 }
 
 /// A line of the list of runs.
@@ -355,6 +363,8 @@ pub struct RunSummary {
     /// How far it has come, in per cent, as [`RunRecord::progress`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub progress: Option<u32>,
+    /// What comes first of runs that wait: −100 to 100.
+    pub priority: Priority,
     /// Decisions by now: it moves with whatever anybody decides about the run.
     #[serde(skip)]
     pub revision: u64,

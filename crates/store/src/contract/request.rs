@@ -5,8 +5,8 @@ use std::{num::NonZeroU32, time::Duration};
 use perennial_core::{
     Digest, FailureClass, Timestamp,
     run::{
-        AttemptEnd, FeedKind, JobKey, JobKind, JobState, RunId, RunState, SkipReason, StageOutcome,
-        StageState,
+        AttemptEnd, FeedKind, JobKey, JobKind, JobState, Priority, RunId, RunState, SkipReason,
+        StageOutcome, StageState,
     },
     service::ServiceKey,
 };
@@ -102,6 +102,8 @@ pub struct NewRun {
     pub settings: Value,
     /// Who will run it; nobody yet when it is left to whoever takes it.
     pub owner: Option<NodeRef>,
+    /// What comes first of runs that wait.
+    pub priority: Priority,
     /// When it must have ended.
     pub deadline: Option<Timestamp>,
     /// Its stages, in order.
@@ -271,6 +273,8 @@ pub struct JobPart {
     pub uses: Vec<ServiceKey>,
     /// Of all jobs with its key only so many are under way at a time. It is not leased when it is made, but by a claim.
     pub limit: Option<ConcurrencyKey>,
+    /// What comes first of the jobs of its run: added to the priority of that.
+    pub priority: Priority,
 }
 
 impl Default for JobPart {
@@ -284,6 +288,7 @@ impl Default for JobPart {
             failed: None,
             uses: Vec::new(),
             limit: None,
+            priority: Priority::NORMAL,
         }
     }
 }
@@ -350,6 +355,8 @@ pub struct Decision {
     pub progress: Option<u32>,
     /// Stages that get another number of places.
     pub limits: Vec<StageLimit>,
+    /// The priority that its run has from now on.
+    pub priority: Option<Priority>,
 }
 
 /// How many jobs of a stage may be under way from now on. Fewer than there are end none of them.

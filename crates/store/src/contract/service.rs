@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use perennial_core::{
     Timestamp,
-    run::RunId,
+    run::{Priority, RunId},
     service::{Epoch, Holder, ServiceKey, ServiceState},
 };
 
@@ -173,6 +173,8 @@ pub struct Admissions {
     /// Whether jobs of the run may wait for their turn with a key, or groups of it ask for theirs: then those whose turn it is
     /// are taken up.
     pub turns: bool,
+    /// The priorities of those of its jobs that are due, in the order in which they come. None: by themselves, the most first.
+    pub order: Vec<Priority>,
 }
 
 /// Whether an instance admits a job now.

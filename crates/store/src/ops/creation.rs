@@ -3,8 +3,8 @@
 use perennial_core::{
     Digest,
     run::{
-        InvalidTransition, JobKey, JobKind, JobState, RunId, RunState, SkipReason, StageOutcome,
-        StageState,
+        InvalidTransition, JobKey, JobKind, JobState, Priority, RunId, RunState, SkipReason,
+        StageOutcome, StageState,
     },
 };
 use serde_json::{Value, json};
@@ -77,7 +77,7 @@ pub(crate) fn create(
     let is_planned = new.stages.iter().any(NewStage::is_planned);
     tx.post(
         "INSERT INTO runs (run, workflow, definition, input_digest, settings, state, created_at,
-         deadline, progress) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+         deadline, progress, priority) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         (
             id,
             &new.workflow,
@@ -88,6 +88,7 @@ pub(crate) fn create(
             tx.now().as_micros(),
             micros(new.deadline),
             is_planned.then_some(0_u32),
+            new.priority.number(),
         ),
     )?;
     retention::note_uses(tx, &new.run, &new.settings)?;
@@ -98,6 +99,9 @@ pub(crate) fn create(
         "settings": Digest::of(settings.as_bytes()),
         "deadline": micros(new.deadline),
     });
+    if new.priority != Priority::NORMAL {
+        about["priority"] = json!(new.priority);
+    }
     if new.stages.iter().any(|stage| *stage != NewStage::driven(stage.stage.as_str())) {
         about["stages"] = new.stages.iter().map(about_stage).collect();
     }
@@ -217,9 +221,12 @@ pub(crate) fn create_job(
         "crashes_max": new.crashes_max.max(1),
         "input": Digest::of(input.as_bytes()),
     });
-    let JobPart { kind, parent, skipped, is_blocked, failed, uses, limit } = &new.part;
+    let JobPart { kind, parent, skipped, is_blocked, failed, uses, limit, priority } = &new.part;
     if *kind != JobKind::Step {
         about["kind"] = json!(kind);
+    }
+    if *priority != Priority::NORMAL {
+        about["priority"] = json!(priority);
     }
     if let Some(parent) = parent {
         about["parent"] = json!(parent);
@@ -366,8 +373,8 @@ fn insert_job(tx: &Tx<'_>, run: &RunId, new: &NewJob, id: i64) -> Result<u32, St
     let ((state, attempt), claimed) = (beginning(new), new.claim_for.as_ref());
     tx.post(
         "INSERT INTO jobs (id, run, stage, key, state, max_attempts, attempt, lease_node,
-         lease_incarnation, crashes_max, parent, kind, skipped)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+         lease_incarnation, crashes_max, parent, kind, skipped, priority)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
         (
             id,
             run.as_str(),
@@ -382,6 +389,7 @@ fn insert_job(tx: &Tx<'_>, run: &RunId, new: &NewJob, id: i64) -> Result<u32, St
             parent(new),
             new.part.kind.name(),
             new.part.skipped.map(SkipReason::name),
+            new.part.priority.number(),
         ),
     )?;
     Ok(attempt)
@@ -393,15 +401,15 @@ fn make_job(tx: &Tx<'_>, run: &RunId, new: &NewJob) -> Result<(i64, u32), StoreE
     // One that is there and cancelled, or blocked, in a run that goes on, waits to be made again.
     let created = tx.row(
         "INSERT INTO jobs (run, stage, key, state, max_attempts, attempt, lease_node,
-         lease_incarnation, crashes_max, parent, kind, skipped)
-         SELECT run, stage, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12 FROM stages
+         lease_incarnation, crashes_max, parent, kind, skipped, priority)
+         SELECT run, stage, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13 FROM stages
          WHERE run = ?1 AND stage = ?2 AND (state IN ('waiting', 'open')
            OR state = 'sealed' AND ?10 <> '')
          ON CONFLICT (run, stage, parent, key) DO UPDATE SET state = excluded.state,
          max_attempts = excluded.max_attempts, crashes_max = excluded.crashes_max,
          attempt = jobs.attempt + excluded.attempt,
          lease_node = excluded.lease_node, lease_incarnation = excluded.lease_incarnation,
-         skipped = excluded.skipped
+         skipped = excluded.skipped, priority = excluded.priority
          WHERE jobs.state IN ('cancelled', 'blocked') RETURNING id, attempt",
         (
             run.as_str(),
@@ -416,6 +424,7 @@ fn make_job(tx: &Tx<'_>, run: &RunId, new: &NewJob) -> Result<(i64, u32), StoreE
             parent(new),
             new.part.kind.name(),
             new.part.skipped.map(SkipReason::name),
+            new.part.priority.number(),
         ),
         |row| Ok((row.get::<i64>()?, row.get::<u32>()?)),
     )?;

@@ -3,7 +3,8 @@
 use perennial_core::{
     Digest,
     run::{
-        AttemptEnd, InvalidTransition, JobKey, JobState, RunId, RunState, SkipReason, StageState,
+        AttemptEnd, InvalidTransition, JobKey, JobState, Priority, RunId, RunState, SkipReason,
+        StageState,
     },
 };
 use serde_json::{Map, Value, json};
@@ -82,6 +83,9 @@ pub(crate) fn commit(tx: &Tx<'_>, decision: &Decision) -> Result<Committed, Stor
     for limit in &decision.limits {
         limit_stage(tx, &mut journal, run, limit)?;
     }
+    if let Some(priority) = decision.priority {
+        prioritise(tx, &mut journal, run, priority)?;
+    }
     if let Some(percent) = decision.progress {
         note_progress(tx, &mut journal, run, percent)?;
     }
@@ -112,6 +116,21 @@ fn limit_stage(
         || StoreError::Conflict { what: format!("stage {stage}") },
     )?;
     journal.note(tx, "stage_limited", json!({ "stage": stage, "concurrency": most }))
+}
+
+/// What is under way goes on; what waits has another place among the others.
+fn prioritise(
+    tx: &Tx<'_>,
+    journal: &mut Journal,
+    run: &RunId,
+    priority: Priority,
+) -> Result<(), StoreError> {
+    tx.change(
+        "UPDATE runs SET priority = ?2 WHERE run = ?1",
+        (run.as_str(), priority.number()),
+        || StoreError::Conflict { what: format!("the priority of run {run}") },
+    )?;
+    journal.note(tx, "priority_changed", json!({ "priority": priority }))
 }
 
 /// It only rises, until the next round.
@@ -472,6 +491,7 @@ mod tests {
             stages: vec![NewStage::driven("s")],
             jobs: vec![job],
             timers: Vec::new(),
+            priority: Default::default(),
         }
     }
 
@@ -498,6 +518,7 @@ mod tests {
             timers: Vec::new(),
             progress: None,
             limits: Vec::new(),
+            priority: None,
         };
         let before = store.run(&run).await.unwrap();
         fill(&mut decision, before.jobs[0].id);

@@ -1,6 +1,8 @@
 //! Who may act for a job: claims, and what gives a job back without deciding anything.
 
-use perennial_core::run::{AttemptEnd, JobKey, JobState, RunId, RunState};
+use std::borrow::Cow;
+
+use perennial_core::run::{AttemptEnd, JobKey, JobState, Priority, RunId, RunState};
 use serde_json::{Value, json};
 
 use super::{
@@ -114,13 +116,24 @@ pub(crate) fn claim(
     if admissions.turns {
         turns.take_up(tx, &mut journal, run, &mut places(tx, run)?)?;
     }
+    let mut order = Cow::Borrowed(admissions.order.as_slice());
+    if (order.is_empty() || admissions.turns) && limit > 0 {
+        // Who has just come to its turn was not there when it was asked for.
+        let mut found = priorities(tx, run)?;
+        found.retain(|priority| !order.contains(priority));
+        order.to_mut().extend(found);
+    }
     let due = loop {
         let mut places = places(tx, run)?;
-        let mut due = due(tx, run, node, limit, &mut places, Suspects::No)?;
-        // Only then: jobs that a process may have died of come after all others.
-        let room = limit.saturating_sub(u32::try_from(due.len()).unwrap_or(limit));
-        if room > 0 {
-            due.extend(self::due(tx, run, node, room, &mut places, Suspects::Yes)?);
+        let mut due = Vec::new();
+        // Jobs that a process may have died of come after all others.
+        for suspects in [Suspects::No, Suspects::Yes] {
+            for priority in order.iter() {
+                let room = limit.saturating_sub(u32::try_from(due.len()).unwrap_or(limit));
+                if room > 0 {
+                    due.extend(self::due(tx, run, node, room, &mut places, (*priority, suspects))?);
+                }
+            }
         }
         // What is deferred leaves the index: others take its turn.
         let has_deferred = doors.defer(tx, &mut journal, &mut due)?;
@@ -177,6 +190,21 @@ pub(crate) fn claim(
     Ok(Claims { claimed, deferred, parked, admitted, ready })
 }
 
+/// The priorities of the jobs of a run that are Ready, the most first: from one to the next in the index, so that it costs as much
+/// as there are priorities, however many jobs there are.
+fn priorities(tx: &Tx<'_>, run: &RunId) -> Result<Vec<Priority>, StoreError> {
+    tx.rows(
+        "WITH RECURSIVE found (priority) AS (
+         SELECT MAX(priority) FROM jobs WHERE run = ?1 AND state = 'ready'
+         UNION ALL SELECT (SELECT MAX(j.priority) FROM jobs j
+           WHERE j.run = ?1 AND j.state = 'ready' AND j.priority < found.priority)
+         FROM found WHERE found.priority IS NOT NULL)
+         SELECT priority FROM found WHERE priority IS NOT NULL",
+        [run.as_str()],
+        view::priority,
+    )
+}
+
 /// The places of a stage that has only so many: how many are free.
 pub(crate) struct Places {
     pub(crate) stage: String,
@@ -209,7 +237,7 @@ macro_rules! due {
              EXISTS (SELECT 1 FROM uses u WHERE u.job = j.id),
              EXISTS (SELECT 1 FROM keyed k WHERE k.job = j.id) FROM jobs j
              JOIN stages s ON s.run = j.run AND s.stage = j.stage JOIN inputs i ON i.job = j.id
-             WHERE j.run = ?1 AND j.state = 'ready' AND j.run_after <= ?2 AND j.crashes ",
+             WHERE j.run = ?1 AND j.priority = ?4 AND j.state = 'ready' AND j.run_after <= ?2 AND j.crashes ",
             $crashes,
             " AND s.state IN ('open', 'sealed') AND ",
             $which,
@@ -241,8 +269,8 @@ impl Suspects {
 
     fn of_stage(self) -> &'static str {
         match self {
-            Self::No => due!("= 0", "j.stage = ?4 AND j.kind = 'activity' AND j.parent = ''"),
-            Self::Yes => due!("> 0", "j.stage = ?4 AND j.kind = 'activity' AND j.parent = ''"),
+            Self::No => due!("= 0", "j.stage = ?5 AND j.kind = 'activity' AND j.parent = ''"),
+            Self::Yes => due!("> 0", "j.stage = ?5 AND j.kind = 'activity' AND j.parent = ''"),
         }
     }
 }
@@ -257,16 +285,16 @@ pub(crate) struct Due {
     pub(crate) is_keyed: bool,
 }
 
-/// At most `limit`, and of a stage no more than it has places for (INV-10).
+/// Of one priority at most `limit`, and of a stage no more than it has places for (INV-10).
 fn due(
     tx: &Tx<'_>,
     run: &RunId,
     node: &NodeRef,
     limit: u32,
     places: &mut [Places],
-    suspects: Suspects,
+    (priority, suspects): (Priority, Suspects),
 ) -> Result<Vec<Due>, StoreError> {
-    let now = tx.now().as_micros();
+    let (now, priority) = (tx.now().as_micros(), priority.number());
     let claimed = |row: &Columns<'_>| {
         let (job, key, stage) = (row.get()?, JobKey::new(row.get::<String>()?), row.get()?);
         let attempt = row.get::<u32>()? + 1;
@@ -277,13 +305,14 @@ fn due(
         Ok((after, Due { job: claimed, suspect, uses_services, is_keyed }))
     };
     let mut due = if places.is_empty() {
-        tx.rows(suspects.of_run(), (run.as_str(), now, limit), claimed)?
+        tx.rows(suspects.of_run(), (run.as_str(), now, limit, priority), claimed)?
     } else {
-        tx.rows(suspects.without_place(), (run.as_str(), now, limit), claimed)?
+        tx.rows(suspects.without_place(), (run.as_str(), now, limit, priority), claimed)?
     };
     for Places { stage, free } in places.iter().filter(|places| places.free > 0) {
         let most = limit.min(*free);
-        due.extend(tx.rows(suspects.of_stage(), (run.as_str(), now, most, stage), claimed)?);
+        let asked = (run.as_str(), now, most, priority, stage);
+        due.extend(tx.rows(suspects.of_stage(), asked, claimed)?);
     }
     due.sort_by_key(|(after, due)| (*after, due.job.lease.job));
     due.truncate(usize::try_from(limit).unwrap_or(usize::MAX));

@@ -223,7 +223,7 @@ impl Turns {
             &format!(
                 "{ASKS} JOIN stages s ON s.run = j.run AND s.stage = j.stage
                  WHERE j.run = ?1 AND j.state = 'ready' AND j.kind = 'group' AND s.state IN ('open', 'sealed')
-                 AND NOT EXISTS (SELECT 1 FROM turns t WHERE t.job = j.id) ORDER BY j.id LIMIT ?2"
+                 AND NOT EXISTS (SELECT 1 FROM turns t WHERE t.job = j.id) ORDER BY j.priority DESC, j.id LIMIT ?2"
             ),
             (run.as_str(), int(AT_ONCE as u64)),
             asks,

@@ -204,7 +204,7 @@ fn content(tx: &Tx<'_>, id: &str) -> Result<Option<Content>, StoreError> {
     let mut jobs = tx.rows(
         "SELECT j.id, j.stage, j.key, j.kind, j.parent, j.state, j.skipped, j.attempt, j.attempts_used,
          j.max_attempts, j.crashes, j.crashes_max, j.run_after, j.lease_node, j.lease_incarnation,
-         n.node IS NOT NULL, w.job IS NOT NULL, j.dead_letter, i.data, r.data FROM jobs j
+         n.node IS NOT NULL, w.job IS NOT NULL, j.dead_letter, i.data, r.data, j.priority FROM jobs j
          LEFT JOIN inputs i ON i.job = j.id LEFT JOIN results r ON r.job = j.id
          LEFT JOIN nodes n ON n.node = j.lease_node AND n.incarnation = j.lease_incarnation
          LEFT JOIN waits w ON w.job = j.id AND w.ended_as IS NULL
@@ -261,7 +261,8 @@ fn content(tx: &Tx<'_>, id: &str) -> Result<Option<Content>, StoreError> {
 fn run(tx: &Tx<'_>, id: &str) -> Result<Option<RunRow>, StoreError> {
     tx.row(
         "SELECT r.workflow, r.definition, b.bytes, r.input_digest, r.settings, r.state, r.failure,
-         r.created_at, r.finished_at, r.deadline, s.created_at, s.closed_at, r.progress FROM runs r
+         r.created_at, r.finished_at, r.deadline, s.created_at, s.closed_at, r.progress, r.priority
+         FROM runs r
          JOIN streams s ON s.stream = r.run LEFT JOIN blobs b ON b.digest = r.definition
          WHERE r.run = ?1",
         [id],
@@ -282,6 +283,7 @@ fn run(tx: &Tx<'_>, id: &str) -> Result<Option<RunRow>, StoreError> {
                 stream_created_at: row.get()?,
                 closed_at: row.get()?,
                 progress: row.get()?,
+                priority: row.get()?,
             })
         },
     )
@@ -310,6 +312,7 @@ fn job(row: &Columns<'_>) -> Result<JobRow, StoreError> {
         result: digest_maybe(row)?,
         uses: Vec::new(),
         limit: None,
+        priority: row.get()?,
         has_turn: false,
     })
 }

@@ -2,7 +2,7 @@
 
 use perennial_core::{
     FailureClass, Timestamp,
-    run::{JobKey, RunId, RunState},
+    run::{JobKey, Priority, RunId, RunState},
 };
 
 use super::{node::alive_or_absent, retention, saved, signal, turn, uses, wait};
@@ -40,7 +40,7 @@ pub(crate) fn run(tx: &Tx<'_>, run: &RunId) -> Result<RunView, StoreError> {
              j.max_attempts, j.crashes, j.crashes_max, j.run_after, j.lease_node, j.lease_incarnation, ",
             alive_or_absent!("?2"),
             ", i.data, r.data, j.dead_letter, j.wake_at, j.defer_cause,
-             j.defer_until, j.defer_then, j.deferred_since FROM jobs j
+             j.defer_until, j.defer_then, j.deferred_since, j.priority FROM jobs j
              JOIN inputs i ON i.job = j.id LEFT JOIN results r ON r.job = j.id
              LEFT JOIN nodes n ON n.node = j.lease_node AND n.incarnation = j.lease_incarnation
              WHERE j.run = ?1 ORDER BY j.id",
@@ -78,7 +78,7 @@ fn record(tx: &Tx<'_>, run: &RunId) -> Result<RunRecord, StoreError> {
             "SELECT r.workflow, r.definition, r.input_digest, r.settings, r.state, r.failure,
              h.revision, s.owner_node, s.owner_incarnation, ",
             alive_or_absent!("?2"),
-            ", r.created_at, r.finished_at, r.deadline, h.next_seq, r.progress FROM runs r
+            ", r.created_at, r.finished_at, r.deadline, h.next_seq, r.progress, r.priority FROM runs r
              JOIN streams s ON s.stream = r.run JOIN heads h ON h.stream = r.run
              LEFT JOIN nodes n ON n.node = s.owner_node AND n.incarnation = s.owner_incarnation
              WHERE r.run = ?1",
@@ -101,6 +101,7 @@ fn record(tx: &Tx<'_>, run: &RunId) -> Result<RunRecord, StoreError> {
                 deadline: row.instant_maybe()?,
                 next_seq: row.count()?,
                 progress: row.get()?,
+                priority: priority(row)?,
             };
             record.progress = shown(record.progress, record.state);
             Ok(record)
@@ -121,7 +122,7 @@ macro_rules! summary_columns {
           AND j.state NOT IN ('blocked', 'ready', 'leased', 'deferred', 'suspended', 'joining')),
          r.created_at, r.finished_at, s.owner_node, s.owner_incarnation, ",
             alive_or_absent!("?1"),
-            ", h.revision, r.progress FROM runs r JOIN streams s ON s.stream = r.run JOIN heads h ON h.stream = r.run
+            ", h.revision, r.progress, r.priority FROM runs r JOIN streams s ON s.stream = r.run JOIN heads h ON h.stream = r.run
          LEFT JOIN nodes n ON n.node = s.owner_node AND n.incarnation = s.owner_incarnation "
         )
     };
@@ -155,7 +156,7 @@ pub(crate) fn open_runs(tx: &Tx<'_>) -> Result<Vec<OpenRun>, StoreError> {
         concat!(
             "SELECT r.run, r.state, s.owner_node, s.owner_incarnation, ",
             alive_or_absent!("?1"),
-            ", h.revision FROM runs r JOIN streams s ON s.stream = r.run JOIN heads h ON h.stream = r.run
+            ", h.revision, r.priority, r.created_at FROM runs r JOIN streams s ON s.stream = r.run JOIN heads h ON h.stream = r.run
              LEFT JOIN nodes n ON n.node = s.owner_node AND n.incarnation = s.owner_incarnation
              WHERE r.state IN ('pending', 'running', 'paused', 'cancelling') ORDER BY r.created_at, r.rowid",
         ),
@@ -168,6 +169,8 @@ pub(crate) fn open_runs(tx: &Tx<'_>) -> Result<Vec<OpenRun>, StoreError> {
                 owner: or(node(row), None, &mut unread)?,
                 owner_alive: or(row.get(), false, &mut unread)?,
                 revision: or(row.count(), 0, &mut unread)?,
+                priority: or(priority(row), Priority::NORMAL, &mut unread)?,
+                created_at: or(row.instant(), Timestamp::default(), &mut unread)?,
             })
         },
     )
@@ -255,6 +258,7 @@ fn job(row: &Columns<'_>) -> Result<JobRecord, StoreError> {
         dead_letter: row.get()?,
         deferral: wait::deferral(row)?,
         deferred_since: row.instant_maybe()?,
+        priority: priority(row)?,
         uses: Vec::new(),
         keyed: None,
     })
@@ -309,6 +313,7 @@ fn summary(row: &Columns<'_>) -> Result<RunSummary, StoreError> {
         owner_alive: or(row.get(), false, told)?,
         revision: or(row.count(), 0, told)?,
         progress: or(row.get(), None, told)?,
+        priority: or(priority(row), Priority::NORMAL, told)?,
         unreadable: None,
     };
     summary.progress = shown(summary.progress, summary.state);
@@ -332,6 +337,10 @@ fn or<T>(
         }
         read => read,
     }
+}
+
+pub(crate) fn priority(row: &Columns<'_>) -> Result<Priority, StoreError> {
+    row.read(Priority::new)
 }
 
 /// Two columns that are both there or both not.

@@ -75,8 +75,10 @@ fn a_file_of_any_older_version_is_brought_up_to_date_whole_or_not_at_all() {
                 }
             }
         }
-        // A column takes none.
-        let takes_room = STEPS[version..].iter().any(|step| step.contains("CREATE"));
+        // A column takes none, nor does an index in the place of another.
+        let times = |step: &str, word| step.matches(word).count();
+        let makes = |step: &&str| times(step, "CREATE") > times(step, "DROP INDEX");
+        let takes_room = STEPS[version..].iter().any(makes);
         assert!(failures > 0 || !takes_room, "version {version}: in no room at all");
         drop(connection);
         for _ in 0..2 {

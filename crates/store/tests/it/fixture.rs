@@ -56,6 +56,7 @@ pub(crate) fn new_run(id: &str, owner: &NodeRef) -> NewRun {
         stages: vec![NewStage::driven(STAGE)],
         jobs: vec![new_job("a", Some(owner))],
         timers: Vec::new(),
+        priority: Default::default(),
     }
 }
 
@@ -85,6 +86,7 @@ pub(crate) fn decision(run: &RunId, expected_revision: u64) -> Decision {
         timers: Vec::new(),
         progress: None,
         limits: Vec::new(),
+        priority: None,
     }
 }
 

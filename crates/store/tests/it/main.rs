@@ -16,6 +16,7 @@ mod nodes;
 mod numbers;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod priorities;
 mod reading;
 mod records;
 mod reopening;

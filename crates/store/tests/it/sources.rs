@@ -165,9 +165,9 @@ const OWN: &str = "
     events: stream seq at kind job attempt data hash
     blobs: digest bytes created_at
     blob_uses: run digest
-    runs: run workflow definition input_digest settings failure deadline
+    runs: run workflow definition input_digest settings failure deadline priority
     stages: run stage ordinal feed upstream concurrency required weight
-    jobs: id run stage parent key kind state skipped max_attempts run_after wake_at defer_cause defer_until defer_then
+    jobs: id run stage parent key kind state skipped max_attempts run_after wake_at defer_cause defer_until defer_then priority
       deferred_since crashes_max
     attempts: job attempt node incarnation claimed_at ended_at ended_as class code message uncertain
     inputs: job data

@@ -312,7 +312,11 @@ async fn a_job_that_waits_for_a_service_has_no_turn(store: &dyn Store) {
     let using = one("a", "app");
     let using = NewJob { part: JobPart { uses: vec![app.clone()], ..using.part.clone() }, ..using };
     let run = begin(store, "r", &node, vec![using]).await;
-    let admits = |it: Admits| Admissions { services: vec![(app.clone(), it)], turns: true };
+    let admits = |it: Admits| Admissions {
+        services: vec![(app.clone(), it)],
+        turns: true,
+        ..Admissions::default()
+    };
     let closed = Closed {
         cause: "service app: down".to_owned(),
         wake_at: store.now().after(Duration::from_secs(30)),

@@ -34,7 +34,7 @@ impl Shell {
         let wanted = u32::try_from(due + turns).unwrap_or(most).min(most);
         let claimant = self.claimant().filter(|_| wanted > 0);
         let room = match claimant {
-            Some(_) => rooms.take(&self.run, wanted as usize),
+            Some(_) => rooms.take(&self.run, wanted as usize, machine.urgency()),
             None => {
                 rooms.leave(&self.run);
                 Vec::new()
@@ -47,6 +47,7 @@ impl Shell {
         let mut asked = 0;
         let mut admissions = self.services_now(machine).admissions;
         admissions.turns = turns > 0;
+        admissions.order = machine.order(self.store().now(), self.services.settings.aging);
         let claim = || {
             asked += 1;
             self.store().claim_by(&self.run, &node, limit, admissions.clone())
@@ -82,7 +83,7 @@ impl Shell {
                     // An answer that was lost may have told of claims: nobody works on these, and while this node lives
                     // nobody else will. Also one that an earlier incarnation had asked for, and that was committed after
                     // this one had read the run: then there is nothing to be had where something is due.
-                    *machine = self.reload().await?;
+                    machine.goes_on_as(self.reload().await?);
                     self.sweep(machine).await?;
                 }
             }
@@ -106,7 +107,7 @@ impl Shell {
             // Nobody here ever has one of them.
             let at = self.store().now();
             let none = keys.into_iter().map(|key| (key.clone(), undeclared(&key, at)));
-            let admissions = Admissions { services: none.collect(), turns: false };
+            let admissions = Admissions { services: none.collect(), ..Admissions::default() };
             return ServicesNow { admissions, ..ServicesNow::default() };
         };
         let admissions = if keys.is_empty() {
@@ -134,9 +135,15 @@ impl Shell {
     }
 
     /// Leaves those new jobs of a decision unclaimed for which there is no room; answers the rooms of the
-    /// others. An attempt whose end is decided here leaves its own, unless somebody waits for one.
-    pub(super) fn make_room(&self, decision: &mut Decision) -> Vec<Room> {
+    /// others. An attempt whose end is decided here leaves its own, unless somebody waits for one. What comes after jobs that can be
+    /// claimed waits for its claim, as they do.
+    pub(super) fn make_room(&self, machine: &Machine, decision: &mut Decision) -> Vec<Room> {
         let rooms = &self.services.rooms;
+        for job in &mut decision.new_jobs {
+            if machine.has_before(job.part.priority) {
+                job.claim_for = None;
+            }
+        }
         let claims = decision.new_jobs.iter_mut().filter(|job| job.claim_for.is_some());
         let claims: Vec<_> = claims.collect();
         let ended = decision

@@ -9,7 +9,8 @@ use perennial_core::{
     failure::Failure,
     retry::AfterFailure,
     run::{
-        AttemptEnd, JobKey, JobState, RunState, SkipReason, StageOutcome, StageState, run_outcome,
+        AttemptEnd, JobKey, JobState, Priority, RunState, SkipReason, StageOutcome, StageState,
+        run_outcome,
     },
 };
 use perennial_store::{
@@ -42,6 +43,7 @@ pub(super) struct Draft {
     pub(super) stages: Vec<StageStep>,
     pub(super) progress: Option<u32>,
     pub(super) limits: Vec<StageLimit>,
+    pub(super) priority: Option<Priority>,
 }
 
 impl Draft {
@@ -59,6 +61,7 @@ impl Draft {
             stages: Vec::new(),
             progress: None,
             limits: Vec::new(),
+            priority: None,
         }
     }
 
@@ -437,6 +440,7 @@ impl Draft {
             && self.new_jobs.is_empty()
             && self.stages.is_empty()
             && self.limits.is_empty()
+            && self.priority.is_none()
             && self.run_step.is_none();
         (!nothing).then(|| Decision {
             run: machine.run.clone(),
@@ -450,6 +454,7 @@ impl Draft {
             timers: self.timers,
             progress: self.progress,
             limits: self.limits,
+            priority: self.priority,
         })
     }
 }

@@ -224,13 +224,13 @@ impl Draft {
                 specs.extend(workflow.feed(edge, given, &Upstream { items: vec![item] })?);
             }
         }
-        for JobSpec { key, input, after, uses } in specs {
+        for JobSpec { key, input, after, uses, priority } in specs {
             let uses = at.services.offered.of_job(planned.uses.iter().chain(&uses), &machine.run);
             let (input, born) = match input {
                 Ok(input) => (input, Born::Open),
                 Err(why) => (Value::Null, Born::failed(format!("its input cannot be kept: {why}"))),
             };
-            let job = PlannedJob { key, input, after, uses };
+            let job = PlannedJob { key, input, after, uses, priority };
             self.add_job(board, machine, planned, &job, born, at);
         }
         for item in bad {
@@ -243,7 +243,8 @@ impl Draft {
                 UpstreamFailure::FailStage | UpstreamFailure::Skip => Born::Skipped,
             };
             let (after, uses) = (Vec::new(), Vec::new());
-            let job = PlannedJob { key: item.key, input: Value::Null, after, uses };
+            let (input, priority) = (Value::Null, None);
+            let job = PlannedJob { key: item.key, input, after, uses, priority };
             self.add_job(board, machine, planned, &job, born, at);
         }
         Some(())
@@ -283,7 +284,8 @@ impl Draft {
             return;
         }
         let uses = if state.is_terminal() { Vec::new() } else { spec.uses.clone() };
-        let mut job = planned_job(planned, key, spec.given(again), uses, &at.settings, at.now);
+        let made = planned_job(planned, key, spec.given(again), uses, &at.settings, at.now);
+        let mut job = spec.placed(made);
         let is_blocked = state == JobState::Blocked;
         let limit = job.part.limit.filter(|_| !state.is_terminal());
         job.part = JobPart { skipped, failed, is_blocked, limit, ..job.part };
@@ -535,7 +537,8 @@ pub(crate) fn planned_job(
         Ok(limit) => (limit, None),
         Err(failure) => (None, Some(record_of(&failure))),
     };
-    let part = JobPart { kind, is_blocked, uses, limit, failed, ..JobPart::default() };
+    let priority = planned.priority;
+    let part = JobPart { kind, is_blocked, uses, limit, failed, priority, ..JobPart::default() };
     let policy = policy_of(planned.retry, planned.timeouts, None, settings, now);
     new_job(planned.name.clone(), key, given, part, policy)
 }

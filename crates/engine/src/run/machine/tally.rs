@@ -12,13 +12,14 @@ pub(super) use self::{
 };
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet, HashMap},
     ops::Bound,
 };
 
 use perennial_core::{
     Timestamp,
-    run::{JobKey, JobKind, JobState},
+    run::{JobKey, JobKind, JobState, Priority},
     service::ServiceKey,
 };
 
@@ -58,6 +59,8 @@ pub(super) struct Tally {
     back: usize,
     /// Those that ask for their turn with a key.
     turns: usize,
+    /// Of each priority those that are claimed, now or at a time.
+    ready: BTreeMap<Priority, usize>,
 }
 
 /// What is counted of the jobs of a stage. Its own jobs are those that are of no group.
@@ -70,9 +73,9 @@ pub(super) struct OfStage {
     pub(super) below: Ready,
     /// All that have not ended.
     pub(super) open: BTreeSet<usize>,
-    /// Groups that could be expanded.
-    pub(super) groups_own: BTreeSet<usize>,
-    pub(super) groups_below: BTreeSet<usize>,
+    /// Groups that could be expanded, in the order in which they come.
+    pub(super) groups_own: BTreeSet<(Reverse<Priority>, usize)>,
+    pub(super) groups_below: BTreeSet<(Reverse<Priority>, usize)>,
     /// Those that wait for other jobs, and need not any more.
     pub(super) ripe: BTreeSet<usize>,
     /// Those that wait for one that is not there.
@@ -190,10 +193,15 @@ impl Tally {
         if is_ready && job.kind == JobKind::Group {
             let is_own = job.parent.is_none();
             let groups = if is_own { &mut of.groups_own } else { &mut of.groups_below };
-            set(groups, place, counts);
+            set(groups, (Reverse(job.priority), place), counts);
         } else if is_ready {
             let ready = if job.parent.is_none() { &mut of.own } else { &mut of.below };
             ready.with(place, job.run_after, counts);
+            let of = self.ready.entry(job.priority).or_default();
+            step(of, true, counts);
+            if *of == 0 {
+                self.ready.remove(&job.priority);
+            }
         }
         if let Some(at) = job.run_after.filter(|_| is_ready) {
             set(&mut self.retries, (at, place), counts);
@@ -302,6 +310,10 @@ impl Tally {
 
     pub(super) fn turns(&self) -> usize {
         self.turns
+    }
+
+    pub(super) fn ready(&self) -> &BTreeMap<Priority, usize> {
+        &self.ready
     }
 }
 

@@ -150,6 +150,7 @@ impl Play {
                 stages: vec![NewStage::driven("steps")],
                 jobs: Vec::new(),
                 timers: Vec::new(),
+                priority: Default::default(),
             })
             .await
             .unwrap();

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use perennial_core::{
-    run::{JobState, SkipReason},
+    run::{JobState, Priority, SkipReason},
     service::ServiceKey,
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -197,13 +197,16 @@ pub struct JobSpec {
     pub(crate) input: Result<Value, String>,
     pub(crate) after: Vec<String>,
     pub(crate) uses: Vec<ServiceKey>,
+    /// Without it that of its stage.
+    pub(crate) priority: Option<Priority>,
 }
 
 impl JobSpec {
     /// The job of that key, which no other one of its stage has, with that input.
     pub fn new(key: impl AsRef<str>, input: &impl Serialize) -> Self {
         let input = serde_json::to_value(input).map_err(|error| error.to_string());
-        Self { key: key.as_ref().to_owned(), input, after: Vec::new(), uses: Vec::new() }
+        let key = key.as_ref().to_owned();
+        Self { key, input, after: Vec::new(), uses: Vec::new(), priority: None }
     }
 
     /// Begins once those jobs of its stage have succeeded, wholly or in part, and is skipped when one of them does not.
@@ -224,6 +227,20 @@ impl JobSpec {
     #[must_use]
     pub fn uses(mut self, service: ServiceKey) -> Self {
         self.uses.push(service);
+        self
+    }
+
+    /// It comes before other jobs of its run, or after them, whatever [its stage](super::Stage::priority) says.
+    ///
+    /// ```
+    /// use perennial::engine::{Priority, staged::JobSpec};
+    ///
+    /// let first = JobSpec::new("shop", &"now").priority(Priority::URGENT);
+    /// assert_ne!(first, JobSpec::new("shop", &"now"));
+    /// ```
+    #[must_use]
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.priority = Some(priority);
         self
     }
 }

@@ -3,10 +3,10 @@
 use perennial_core::{
     failure::Failure,
     retry::RetryPolicy,
-    run::{FailurePolicy, FeedKind, SkipReason},
+    run::{FailurePolicy, FeedKind, Priority, SkipReason},
     service::ServiceKey,
 };
-use perennial_store::ConcurrencyKey;
+use perennial_store::{ConcurrencyKey, NewJob};
 use serde_json::Value;
 
 use super::{Edge, FeedFrom, JobSpec, KeyedBy, Plan, Timeouts, Work};
@@ -28,6 +28,7 @@ pub(crate) struct PlannedStage {
     pub(crate) weight: u32,
     pub(crate) uses: Vec<ServiceKey>,
     pub(crate) keyed: Option<KeyedBy>,
+    pub(crate) priority: Priority,
 }
 
 /// A job of a stage as the engine follows it.
@@ -37,6 +38,8 @@ pub(crate) struct PlannedJob {
     pub(crate) input: Value,
     pub(crate) after: Vec<String>,
     pub(crate) uses: Vec<ServiceKey>,
+    /// Without it that of its stage.
+    pub(crate) priority: Option<Priority>,
 }
 
 impl PlannedStage {
@@ -54,8 +57,14 @@ impl PlannedStage {
 
 impl PlannedJob {
     /// That job, whose input can be kept.
-    pub(crate) fn of(JobSpec { key, input, after, uses }: JobSpec) -> Self {
-        Self { key, input: input.unwrap_or(Value::Null), after, uses }
+    pub(crate) fn of(JobSpec { key, input, after, uses, priority }: JobSpec) -> Self {
+        Self { key, input: input.unwrap_or(Value::Null), after, uses, priority }
+    }
+
+    /// Where it says itself how soon it comes.
+    pub(crate) fn placed(&self, mut job: NewJob) -> NewJob {
+        job.part.priority = self.priority.unwrap_or(job.part.priority);
+        job
     }
 
     /// What it is given, without what it executes. `again`: how often it was made anew.
@@ -115,6 +124,7 @@ impl Plan {
             weight: stage.weight,
             uses: stage.uses,
             keyed: stage.keyed,
+            priority: stage.priority,
         });
         planned.collect()
     }

@@ -114,7 +114,7 @@ impl Draft {
         }
     }
 
-    /// Groups that have a place get their children, in the order they were made; those within groups need none.
+    /// Groups that have a place get their children: the most urgent first, and of the same in the order they were made; those within groups need none.
     pub(super) fn expand_groups(
         &mut self,
         board: &mut Board<'_>,
@@ -143,7 +143,7 @@ impl Draft {
             });
             let heads = waiting.iter_mut().enumerate();
             let heads = heads.filter_map(|(line, (places, _))| Some((*places.peek()?, line)));
-            let Some((place, line)) = heads.min() else { return };
+            let Some(((_, place), line)) = heads.min() else { return };
             waiting[line].0.next();
             if board.has_changed(place) || !machine.jobs[place].may_expand() {
                 continue;
@@ -231,6 +231,7 @@ impl Draft {
         let (settings, now) = (&at.settings, at.now);
         let mut job = child_job(&group.stage, &group.key, child, again, no_later, settings, now);
         job.part.uses = uses;
+        job.part.priority = group.priority;
         if job.part.kind == JobKind::Activity
             && skipped.is_none()
             && job.part.uses.is_empty()

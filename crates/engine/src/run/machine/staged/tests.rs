@@ -13,11 +13,11 @@ use std::{
 use perennial_core::{
     FailureClass,
     failure::Failure,
-    run::{FailurePolicy, RunId, Tolerance},
+    run::{FailurePolicy, Priority, RunId, Tolerance},
 };
 use perennial_store::{
-    Admissions, Claims, Committed, Created, Lease, MemoryStore, NewRun, NodeRef, Reopening,
-    RunView, StageLimit, Store, verify,
+    Admissions, Claimed, Claims, Committed, Created, Lease, MemoryStore, NewRun, NodeRef,
+    Reopening, RunView, StageLimit, Store, verify,
 };
 
 use super::super::ServicesNow;
@@ -110,6 +110,8 @@ struct Piece {
     /// How many of its jobs are under way at a time: 2 of all that have this, 1, 3 of those with even inputs, and with odd
     /// ones, 2; else as many as there are places.
     key: u8,
+    /// 0 and 1 normal, 2 before others, 3 after them, 4 each of its jobs as it says itself.
+    priority: u8,
 }
 
 fn all(_: &Value) -> String {
@@ -179,10 +181,13 @@ impl StagedWorkflow for Any {
                 (0, _) => {
                     let before =
                         |job: u64| (shape.chain && job > 0).then(|| format!("j{}", job - 1));
-                    Feed::jobs(
-                        (0..shape.jobs)
-                            .map(|job| JobSpec::new(format!("j{job}"), &job).after(before(job))),
-                    )
+                    let own = |job: u64, spec: JobSpec| match piece.priority {
+                        4 => spec.priority(Priority::new(10 * (job as i64 % 3)).unwrap()),
+                        _ => spec,
+                    };
+                    Feed::jobs((0..shape.jobs).map(|job| {
+                        own(job, JobSpec::new(format!("j{job}"), &job).after(before(job)))
+                    }))
                 }
                 (_, 0) => Feed::per_item(edge),
                 (_, 1) => Feed::barrier(edge),
@@ -198,6 +203,11 @@ impl StagedWorkflow for Any {
             let stage = match piece.key {
                 2 => stage.concurrency_key(all, 1),
                 3 => stage.concurrency_key(parity, 2),
+                _ => stage,
+            };
+            let stage = match piece.priority {
+                2 => stage.priority(Priority::HIGH),
+                3 => stage.priority(Priority::LOW),
                 _ => stage,
             };
             let skip = piece.skip && place > 0;
@@ -255,6 +265,7 @@ impl Dice {
             bad: if settles { dice.roll(2) } else { dice.roll(3) } as u8,
             skip: dice.roll(8) == 0,
             key: dice.roll(6) as u8,
+            priority: dice.roll(5) as u8,
         };
         let stages = (0..stages).map(|place| piece(place, self)).collect();
         Shape { jobs: 1 + self.roll(4), chain: self.roll(4) == 0, stages }
@@ -311,6 +322,7 @@ impl Play {
                 stages,
                 jobs,
                 timers: Vec::new(),
+                priority: Default::default(),
             })
             .await
             .unwrap();
@@ -364,7 +376,9 @@ impl Play {
     async fn claim(&mut self, limit: u32) -> bool {
         let due = self.machine.due(self.store.now(), limit as usize);
         let turns = self.machine.asks_turns() > 0;
-        let admissions = Admissions { turns, ..Admissions::default() };
+        let aging = crate::EngineSettings::default().aging;
+        let order = self.machine.order(self.store.now(), aging);
+        let admissions = Admissions { turns, order: order.clone(), ..Admissions::default() };
         let claims = self.store.claim_by(&self.run, &self.node, limit, admissions).await.unwrap();
         let Claims { claimed, deferred, parked, admitted, ready } = claims;
         assert!(deferred.is_empty(), "{}", self.of);
@@ -382,6 +396,13 @@ impl Play {
         for job in ready {
             self.machine.is_ready(job, now);
         }
+        let place = |job: &Claimed| {
+            let priority = self.machine.job(job.lease.job).map(|job| job.priority);
+            // Who has come to its turn with the claim was not asked for.
+            order.iter().position(|it| Some(*it) == priority).unwrap_or(usize::MAX)
+        };
+        let places: Vec<usize> = claimed.iter().map(place).collect();
+        assert!(places.is_sorted(), "{}: {places:?}", self.of);
         for claimed in claimed {
             self.machine.claimed(&claimed.lease, now);
         }
@@ -467,10 +488,12 @@ impl Play {
                 let (id, key, state, attempt) = (job.id, job.key.clone(), job.state, job.attempt);
                 let more = (job.kind, job.parent.clone(), job.given.clone(), job.result.clone());
                 let turn = job.keyed.as_ref().map(|keyed| (keyed.by.clone(), keyed.turn));
+                let more = (more, job.priority);
                 (id, key, state, attempt, job.skipped, job.lease.clone(), job.policy, more, turn)
             };
             let jobs: Vec<_> = machine.jobs.iter().map(job).collect();
-            (machine.state, machine.stages.clone(), machine.revision, machine.progress, jobs)
+            let now = (machine.revision, machine.progress, machine.priority);
+            (machine.state, machine.stages.clone(), now, jobs)
         };
         assert_eq!(picture(&self.machine), picture(&anew), "{}", self.of);
         assert_eq!(self.machine.jobs.tally(), anew.jobs.tally(), "{}", self.of);
@@ -507,6 +530,10 @@ impl Play {
                         NAMES[dice.roll(self.shape.stages.len() as u64) as usize].to_owned();
                     let most = std::num::NonZeroU32::MIN.saturating_add(dice.roll(4) as u32);
                     self.decide(&Fact::Limit(StageLimit { stage, most }), false).await;
+                }
+                17 => {
+                    let priority = Priority::new(dice.roll(201) as i64 - 100).unwrap();
+                    self.decide(&Fact::Priority(priority), false).await;
                 }
                 15 => {
                     if let Some(lease) = self.leases().first() {

@@ -481,6 +481,7 @@ async fn what_ends_beside_a_pause_is_followed() {
         bad: 0,
         skip: false,
         key: 0,
+        priority: 0,
     };
     let shape = Shape { jobs: 2, chain: false, stages: vec![piece.clone(), piece] };
     let store = Arc::new(MemoryStore::open().unwrap());
