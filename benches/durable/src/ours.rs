@@ -95,7 +95,13 @@ async fn all(store: Store, workflow: Arc<Flow>, runs: usize) -> f64 {
                 let mut started = Vec::new();
                 for _ in (starter..runs).step_by(starters) {
                     let workflow = workflow.clone();
-                    let start = StartRun { run: None, workflow, settings: json!({}), within: None, priority: Default::default() };
+                    let start = StartRun {
+                        run: None,
+                        workflow,
+                        settings: json!({}),
+                        within: None,
+                        priority: Default::default(),
+                    };
                     started.push(handle.start(start).await.expect("it was recorded"));
                 }
                 for run in started {
