@@ -31,7 +31,8 @@
 //! * CHK-16: how far a run has come is the engine's estimate; that it only rises, and is 100 exactly at the end, is
 //!   compared.
 //! * CHK-11: no event tells of the stops of services, so that only holds are compared with what they are of.
-//! * CHK-15: a job that is given up may be Partial, where its document tolerates the failure.
+//! * CHK-15: a job that is given up may be Partial, where its document tolerates the failure; and it may have attempts left
+//!   behind one that failed, when its time was over: how long that is the engine knows.
 
 mod fold;
 mod numbers;

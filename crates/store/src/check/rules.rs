@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use perennial_core::run::{
-    Ends, JobKind, JobState, RunState, SkipReason, StageEnd, StageOutcome, StageState, run_outcome,
+    AttemptEnd, Ends, JobKind, JobState, RunState, SkipReason, StageEnd, StageOutcome, StageState,
+    run_outcome,
 };
 
 use super::{
@@ -417,10 +418,21 @@ fn budget(job: &JobRow, attempts: &[AttemptRecord], findings: &mut Findings) {
     if job.dead_letter {
         let failed = matches!(job.state, JobState::Failed | JobState::Partial);
         let left = job.attempts_used < job.max_attempts;
-        let died = attempts
-            .last()
-            .is_some_and(|last| last.end == Some(perennial_core::run::AttemptEnd::Expired));
-        if !failed || (left && !died) {
+        // What is left cannot follow when its time is over, or its process has died with it too often.
+        let may_leave = match attempts.last().and_then(|last| last.end) {
+            Some(AttemptEnd::Error | AttemptEnd::TimedOut | AttemptEnd::Expired) => true,
+            Some(
+                AttemptEnd::Succeeded
+                | AttemptEnd::Partial
+                | AttemptEnd::Skipped
+                | AttemptEnd::Released
+                | AttemptEnd::Unavailable
+                | AttemptEnd::Suspended
+                | AttemptEnd::Cancelled,
+            )
+            | None => false,
+        };
+        if !failed || (left && !may_leave) {
             let what =
                 format!("job {key} is given up, is {} and has attempts left: {left}", job.state);
             findings.add(Rule::Budget, what);
