@@ -56,10 +56,12 @@ pub(crate) fn of_state(state: RunState) -> i32 {
         RunState::TimedOut => DEADLINE,
         RunState::Cancelled => CANCELLED,
         RunState::Failed
+        | RunState::CompensationFailed
         | RunState::Pending
         | RunState::Running
         | RunState::Paused
-        | RunState::Cancelling => RUN_FAILED,
+        | RunState::Cancelling
+        | RunState::Compensating => RUN_FAILED,
     }
 }
 

@@ -62,6 +62,8 @@ pub struct EngineSettings {
     pub defer_max_wait: Duration,
     /// How long a job may ask to wait for a signal, an answer or an instant; 30 days (DUR-44).
     pub wait_max: Duration,
+    /// How long all that undoes what a run has done may take together, from when the first of it could begin; 1 h (SM-14).
+    pub compensation: Duration,
     /// What of the time of a drain is left for giving back what did not end; 2 s.
     pub drain_grace: Duration,
 }
@@ -89,6 +91,7 @@ impl Default for EngineSettings {
             run_jobs_max: 1_000_000,
             defer_max_wait: Duration::from_secs(30 * 60),
             wait_max: Duration::from_secs(30 * 24 * 60 * 60),
+            compensation: Duration::from_secs(60 * 60),
             drain_grace: Duration::from_secs(2),
         }
     }
@@ -203,6 +206,7 @@ impl EngineSettings {
             run_jobs_max,
             defer_max_wait,
             wait_max,
+            compensation,
             drain_grace,
         } = *self;
         let millis = Duration::from_millis;
@@ -233,6 +237,7 @@ impl EngineSettings {
             number("run_jobs_max", size(run_jobs_max), 1, 10_000_000),
             time("defer_max_wait", defer_max_wait, millis(1), LONGEST),
             time("wait_max", wait_max, millis(1), LONGEST),
+            time("compensation", compensation, millis(1), LONGEST),
             time("drain_grace", drain_grace, millis(1_000), millis(600_000)),
         ];
         let wrong: Vec<SettingError> = checked.into_iter().flatten().collect();

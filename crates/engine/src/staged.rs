@@ -9,11 +9,13 @@
 //! |---|---|
 //! | `plan` | stages, feeds and edges, and what is wrong with a plan, all of it at once |
 //! | `activity` | what is executed: activities, groups, children |
+//! | `compensation` | what undoes completed jobs |
 //! | `history` | what is told of a run that began elsewhere |
 //! | `rounds` | what is made again in a further round, and what that opens |
 //! | `workflow` | the typed workflow, and the one that the engine runs |
 
 mod activity;
+mod compensation;
 mod history;
 mod plan;
 mod rounds;
@@ -24,7 +26,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use perennial_core::{
     Timestamp,
     failure::Failure,
-    run::{JobKey, JobState, RunId, SkipReason, StageOutcome, StageState},
+    run::{FeedKind, JobKey, JobState, RunId, SkipReason, StageOutcome, StageState},
     service::ServiceKey,
 };
 use perennial_store::{NewJob, NewStage};
@@ -34,6 +36,7 @@ pub use self::{
     activity::{
         Activity, ActivityError, Child, ChildEnd, ChildOutcome, Ended, Group, JoinPolicy, Joined,
     },
+    compensation::{Undo, UndoReason},
     history::{History, JobEnd, JobHistory},
     plan::{
         Edge, Feed, Item, JobSpec, NextJobs, Plan, PlanProblem, PlanProblems, Stage, Timeouts,
@@ -51,6 +54,7 @@ use crate::{
 
 pub(crate) use self::{
     activity::{ChildPlan, GroupEnd, own_key},
+    compensation::{COMPENSATION, undoing_key},
     history::Recalled,
     plan::{PlannedFeed, PlannedJob, PlannedStage, Takes, Work, concurrency_key, is_name},
     rounds::{NoRound, plan as plan_round},
@@ -129,8 +133,14 @@ impl Staging {
                 weight: planned.weight,
             }
         });
-        let stages = stages.collect();
+        let mut stages: Vec<NewStage> = stages.collect();
+        stages.extend(self.undoes().then(of_compensations));
         (stages, jobs)
+    }
+
+    /// Whether a stage of it declares what undoes its jobs.
+    pub(crate) fn undoes(&self) -> bool {
+        self.stages.iter().any(|stage| stage.undoing.activity.is_some())
     }
 
     /// What it declares that `offered` does not have, all of it at once.
@@ -171,6 +181,20 @@ impl Staging {
 
     pub(crate) fn group(&self, name: &str) -> Option<&Arc<dyn ErasedGroup>> {
         self.groups.get(name)
+    }
+}
+
+/// The stage of what undoes completed jobs: it waits behind the others, and nothing of a run's success depends on it.
+fn of_compensations() -> NewStage {
+    NewStage {
+        stage: COMPENSATION.to_owned(),
+        state: StageState::Waiting,
+        outcome: None,
+        feed: FeedKind::Driven,
+        upstream: None,
+        concurrency: Some(1),
+        required: false,
+        weight: 0,
     }
 }
 

@@ -65,4 +65,5 @@ pub use self::{
     memory::MemoryStore,
     queue::Stopper,
     sqlite::{ReaderLoop, SqliteOptions, SqliteStore, UnsafeSynchronous, WriterLoop},
+    transaction::PAYLOAD_BYTES_MAX,
 };

@@ -6,7 +6,7 @@ pub(crate) mod older;
 use std::path::Path;
 
 use perennial_core::{Digest, Timestamp};
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::{Connection, ErrorCode, Transaction};
 
 use crate::{
     StoreError,
@@ -28,6 +28,7 @@ pub(crate) const STEPS: &[&str] = &[
     include_str!("migrations/0011_flow.sql"),
     include_str!("migrations/0012_turns.sql"),
     include_str!("migrations/0013_priorities.sql"),
+    include_str!("migrations/0014_compensation.sql"),
 ];
 
 /// The row of `meta`.
@@ -109,19 +110,52 @@ pub(crate) fn open(
     now: Timestamp,
 ) -> Result<Meta, StoreError> {
     let missing = STEPS.get(read(connection, origin)?.version as usize..).unwrap_or_default();
-    let opened = connection.transaction().and_then(|tx| {
-        for step in missing {
-            tx.execute_batch(step)?;
-        }
+    apply(connection, missing, |tx| {
         tx.execute(
             "UPDATE meta SET schema_version = ?1, schema_digest = ?2, openings = openings + 1,
              clock_anchor = max(clock_anchor, ?3)",
             (version(), digest(STEPS), now.as_micros()),
-        )?;
+        )
+    })
+    .map_err(|error| failure(&error, origin))?;
+    read(connection, origin)
+}
+
+/// Applies `steps` and what `then` writes, all of it or nothing. A table that others refer to can be built anew only
+/// while nothing follows these references: with it its rows would go. All of them are looked at before it is done.
+pub(crate) fn apply(
+    connection: &mut Connection,
+    steps: &[&str],
+    then: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<usize>,
+) -> rusqlite::Result<()> {
+    let follows = |connection: &Connection, is_on: bool| {
+        if steps.is_empty() {
+            Ok(())
+        } else {
+            connection.pragma_update(None, "foreign_keys", is_on)
+        }
+    };
+    follows(connection, false)?;
+    let applied = connection.transaction().and_then(|tx| {
+        for step in steps {
+            tx.execute_batch(step)?;
+        }
+        then(&tx)?;
+        if !steps.is_empty() {
+            tx.query_row("SELECT count(*) FROM pragma_foreign_key_check", [], |row| {
+                match row.get::<_, i64>(0)? {
+                    0 => Ok(()),
+                    _ => Err(rusqlite::Error::SqliteFailure(
+                        rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CONSTRAINT_FOREIGNKEY),
+                        Some("rows refer to what is not there".to_owned()),
+                    )),
+                }
+            })?;
+        }
         tx.commit()
     });
-    opened.map_err(|error| failure(&error, origin))?;
-    read(connection, origin)
+    follows(connection, true)?;
+    applied
 }
 
 /// Moves the anchor of the clock forward.

@@ -15,7 +15,7 @@ use crate::postgres::Session;
 
 /// Largest payload and largest blob. The engine's own limit is near 1 GB; far below it, one row
 /// cannot hold up the writer for long.
-pub(crate) const PAYLOAD_BYTES_MAX: usize = 64 * 1024 * 1024;
+pub const PAYLOAD_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// What an operation may do: read and write rows at one instant.
 ///

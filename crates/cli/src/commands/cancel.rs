@@ -95,13 +95,17 @@ async fn wished(args: RunIdArgs, wish: Wish) -> anyhow::Result<i32> {
         RunState::Paused => {
             format!("run {run} is paused; let it go on with: {}", hint.unpause(run.as_str()))
         }
+        RunState::Compensating => {
+            format!("run {run} undoes what it has done, and ends then")
+        }
         RunState::Pending
         | RunState::Running
         | RunState::Succeeded
         | RunState::PartiallySucceeded
         | RunState::Failed
         | RunState::TimedOut
-        | RunState::Cancelled => format!("run {run}: {state}"),
+        | RunState::Cancelled
+        | RunState::CompensationFailed => format!("run {run}: {state}"),
     });
     Ok(exit::COMPLETED)
 }
@@ -122,11 +126,13 @@ pub(super) async fn unpaused_elsewhere(args: &UnpauseArgs) -> anyhow::Result<Opt
             RunState::Pending
             | RunState::Running
             | RunState::Cancelling
+            | RunState::Compensating
             | RunState::Succeeded
             | RunState::PartiallySucceeded
             | RunState::Failed
             | RunState::TimedOut
-            | RunState::Cancelled => false,
+            | RunState::Cancelled
+            | RunState::CompensationFailed => false,
         };
         Ok(Some((changed, state, node.node)))
     };

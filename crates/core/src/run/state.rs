@@ -69,6 +69,7 @@ states! {
     /// assert_eq!(RunState::PartiallySucceeded.status(), "completed"); // in the words of the language
     /// assert!(RunState::Failed.is_terminal() && RunState::Failed.may_reopen());
     /// assert!(!RunState::Succeeded.may_reopen());
+    /// assert!(RunState::Compensating.works() && !RunState::Compensating.goes_on()); // what is left is to undo
     /// ```
     RunState, "run" {
         /// Accepted, not begun.
@@ -79,6 +80,8 @@ states! {
         Paused => "paused",
         /// No claim any more; live attempts are ending.
         Cancelling => "cancelling",
+        /// What it has done is undone, job by job, before it ends.
+        Compensating => "compensating",
         /// All went well.
         Succeeded => "succeeded",
         /// It ended, with parts missing that its policies tolerate.
@@ -89,6 +92,8 @@ states! {
         TimedOut => "timed_out",
         /// It was cancelled.
         Cancelled => "cancelled",
+        /// It failed, timed out or was cancelled, and not all that it had done could be undone.
+        CompensationFailed => "compensation_failed",
     }
 }
 
@@ -259,12 +264,17 @@ impl RunState {
     /// Whether nothing can follow in this round.
     pub fn is_terminal(self) -> bool {
         match self {
-            Self::Pending | Self::Running | Self::Paused | Self::Cancelling => false,
+            Self::Pending
+            | Self::Running
+            | Self::Paused
+            | Self::Cancelling
+            | Self::Compensating => false,
             Self::Succeeded
             | Self::PartiallySucceeded
             | Self::Failed
             | Self::TimedOut
-            | Self::Cancelled => true,
+            | Self::Cancelled
+            | Self::CompensationFailed => true,
         }
     }
 
@@ -274,16 +284,39 @@ impl RunState {
             Self::Running | Self::Paused => true,
             Self::Pending
             | Self::Cancelling
+            | Self::Compensating
             | Self::Succeeded
             | Self::PartiallySucceeded
             | Self::Failed
             | Self::TimedOut
-            | Self::Cancelled => false,
+            | Self::Cancelled
+            | Self::CompensationFailed => false,
         }
     }
 
-    /// Whether it may be opened again for a further round: all but completed runs (YR-55), and those
-    /// that are still being cancelled.
+    /// Whether jobs of it may be claimed: those of its plan, or those that undo what it has done.
+    pub fn claims(self) -> bool {
+        match self {
+            Self::Running | Self::Compensating => true,
+            Self::Pending
+            | Self::Paused
+            | Self::Cancelling
+            | Self::Succeeded
+            | Self::PartiallySucceeded
+            | Self::Failed
+            | Self::TimedOut
+            | Self::Cancelled
+            | Self::CompensationFailed => false,
+        }
+    }
+
+    /// Whether its jobs are tried again, wait and take signals: it goes on, or undoes what it has done.
+    pub fn works(self) -> bool {
+        self.goes_on() || self == Self::Compensating
+    }
+
+    /// Whether it may be opened again for a further round: all but completed runs (YR-55), those
+    /// that are still being cancelled, and those whose work is being undone or could not be.
     pub fn may_reopen(self) -> bool {
         match self {
             Self::Pending
@@ -292,7 +325,11 @@ impl RunState {
             | Self::Failed
             | Self::TimedOut
             | Self::Cancelled => true,
-            Self::Cancelling | Self::Succeeded | Self::PartiallySucceeded => false,
+            Self::Cancelling
+            | Self::Compensating
+            | Self::Succeeded
+            | Self::PartiallySucceeded
+            | Self::CompensationFailed => false,
         }
     }
 
@@ -300,9 +337,13 @@ impl RunState {
     pub fn status(self) -> &'static str {
         match self {
             Self::Succeeded | Self::PartiallySucceeded => "completed",
-            Self::Failed | Self::TimedOut => "failed",
+            Self::Failed | Self::TimedOut | Self::CompensationFailed => "failed",
             Self::Cancelled => "cancelled",
-            Self::Pending | Self::Running | Self::Paused | Self::Cancelling => self.name(),
+            Self::Pending
+            | Self::Running
+            | Self::Paused
+            | Self::Cancelling
+            | Self::Compensating => self.name(),
         }
     }
 
@@ -313,18 +354,27 @@ impl RunState {
     /// When the table of 4.1 does not list the transition.
     pub fn enter(self, to: Self) -> Result<Self, InvalidTransition> {
         use RunState::{
-            Cancelled, Cancelling, Failed, PartiallySucceeded, Paused, Pending, Running, Succeeded,
-            TimedOut,
+            Cancelled, Cancelling, Compensating, CompensationFailed, Failed, PartiallySucceeded,
+            Paused, Pending, Running, Succeeded, TimedOut,
         };
         let listed = match self {
             Pending => matches!(to, Running | Cancelled | TimedOut),
             Running => matches!(
                 to,
-                Paused | Cancelling | Succeeded | PartiallySucceeded | Failed | TimedOut
+                Paused
+                    | Cancelling
+                    | Compensating
+                    | Succeeded
+                    | PartiallySucceeded
+                    | Failed
+                    | TimedOut
             ),
             Paused => matches!(to, Running | Cancelling | TimedOut),
-            Cancelling => matches!(to, Cancelled | TimedOut | Failed),
-            Succeeded | PartiallySucceeded | Failed | TimedOut | Cancelled => false,
+            Cancelling => matches!(to, Compensating | Cancelled | TimedOut | Failed),
+            Compensating => matches!(to, Cancelled | TimedOut | Failed | CompensationFailed),
+            Succeeded | PartiallySucceeded | Failed | TimedOut | Cancelled | CompensationFailed => {
+                false
+            }
         };
         if listed {
             Ok(to)
@@ -482,6 +532,24 @@ mod tests {
             assert!(from.enter(*from).is_err());
             let ends = JobState::ALL.iter().any(|to| to.is_terminal() && from.enter(*to).is_ok());
             assert_eq!(ends, !from.is_terminal(), "{from}");
+        }
+    }
+
+    /// SM-14: what a run has done is undone when it would end otherwise than well, and after that it ends.
+    #[test]
+    fn a_run_that_undoes_what_it_has_done_ends_and_nothing_else() {
+        use RunState::{
+            Cancelled, Cancelling, Compensating, CompensationFailed, Failed, Running, TimedOut,
+        };
+        let into: Vec<_> =
+            RunState::ALL.iter().filter(|from| from.enter(Compensating).is_ok()).collect();
+        assert_eq!(into, [&Running, &Cancelling]);
+        let ends: Vec<_> =
+            RunState::ALL.iter().filter(|to| Compensating.enter(**to).is_ok()).collect();
+        assert_eq!(ends, [&Failed, &TimedOut, &Cancelled, &CompensationFailed]);
+        for state in RunState::ALL {
+            assert_eq!(state.enter(CompensationFailed).is_ok(), *state == Compensating, "{state}");
+            assert!(!state.is_terminal() || !state.works() && !state.claims(), "{state}");
         }
     }
 

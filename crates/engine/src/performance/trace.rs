@@ -431,11 +431,13 @@ fn steps(view: &RunView) -> Vec<StepJobs<'_>> {
 fn of_run(state: RunState) -> Went {
     match state {
         RunState::Succeeded | RunState::PartiallySucceeded => Went::Well,
-        RunState::Failed | RunState::TimedOut => Went::Badly,
+        RunState::Failed | RunState::TimedOut | RunState::CompensationFailed => Went::Badly,
         RunState::Cancelled => Went::Aside,
-        RunState::Pending | RunState::Running | RunState::Paused | RunState::Cancelling => {
-            Went::Open
-        }
+        RunState::Pending
+        | RunState::Running
+        | RunState::Paused
+        | RunState::Cancelling
+        | RunState::Compensating => Went::Open,
     }
 }
 

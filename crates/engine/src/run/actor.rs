@@ -20,7 +20,9 @@ use super::{
     account::Account,
     aside::{Request, Requested},
     attempt::{self, Heard},
-    machine::{AskedBy, Circumstances, Ending, Fact, Machine, Reported, StopCause, Unchanged},
+    machine::{
+        AskedBy, Circumstances, Completed, Ending, Fact, Machine, Reported, StopCause, Unchanged,
+    },
 };
 use crate::{
     Services, WaitsFor, WaitsWhy, Workflow, monitor,
@@ -36,6 +38,9 @@ const CLAIMING_ROUNDS_MAX: u32 = 4;
 
 /// How many decisions that follow from each other it makes before it listens again.
 const LOOKS_MAX: u32 = 64;
+
+/// Events that it reads at a time.
+const EVENTS_AT_ONCE: u32 = 1_000;
 
 /// What a run is told and asked.
 #[derive(Debug)]
@@ -109,6 +114,10 @@ fn refused(fact: &Fact, unchanged: Unchanged) -> StoreError {
         | Fact::Priority(_) => String::new(),
     };
     match unchanged {
+        Unchanged::Undoes => {
+            let (from, to) = (RunState::Compensating.name(), fact.wants());
+            StoreError::InvalidState(InvalidTransition { what: "run", from, to })
+        }
         Unchanged::NoStage => StoreError::NotFound { what: "stage", id: job },
         Unchanged::NoJob | Unchanged::Already => StoreError::NotFound { what: "step", id: job },
         Unchanged::Ended(state) => StoreError::InvalidState(InvalidTransition {
@@ -227,8 +236,8 @@ impl Shell {
                 services.places.release(&self.run)
             }
             // It waits for something outside of it, maybe for days, and needs no place meanwhile.
-            RunState::Running if machine.is_idle() => services.places.release(&self.run),
-            RunState::Running if !services.places.holds(&self.run) => {
+            state if state.claims() && machine.is_idle() => services.places.release(&self.run),
+            state if state.claims() && !services.places.holds(&self.run) => {
                 let what = "its turn for a free place";
                 let known = services.waiting.of(&self.run).is_some();
                 let now = self.store().now();
@@ -239,11 +248,13 @@ impl Shell {
             | RunState::Running
             | RunState::Paused
             | RunState::Cancelling
+            | RunState::Compensating
             | RunState::Succeeded
             | RunState::PartiallySucceeded
             | RunState::Failed
             | RunState::TimedOut
-            | RunState::Cancelled => false,
+            | RunState::Cancelled
+            | RunState::CompensationFailed => false,
         };
         if changed {
             services.look_again.notify_one();
@@ -383,13 +394,17 @@ impl Shell {
             return Ok(());
         }
         self.sweep(machine).await?;
-        if machine.deadline.is_some_and(|deadline| deadline <= self.store().now()) {
+        let is_late = machine.deadline.is_some_and(|deadline| deadline <= self.store().now());
+        // What is undone after that has a time of its own.
+        if is_late && machine.state.goes_on() {
             self.stop(machine, StopCause::Deadline).await?;
         }
         let mut looks = 0;
+        self.learn_order(machine).await?;
         while machine.stuck().is_none()
             && self.commit(machine, &Fact::Look).await?.is_some_and(|committed| committed)
         {
+            self.learn_order(machine).await?;
             looks += 1;
             if looks == LOOKS_MAX {
                 // What is asked of it meanwhile comes before the rest.
@@ -542,8 +557,29 @@ impl Shell {
 
     pub(super) async fn reload(&self) -> Result<Machine, StoreError> {
         let view = persistently(STORE_WITHIN, || self.store().run(&self.run)).await?;
-        Machine::new(view, &*self.workflow)
-            .map_err(|why| StoreError::Unreadable { what: format!("run {}", self.run), why })
+        let mut machine = Machine::new(view, &*self.workflow)
+            .map_err(|why| StoreError::Unreadable { what: format!("run {}", self.run), why })?;
+        self.learn_order(&mut machine).await?;
+        Ok(machine)
+    }
+
+    /// In which order the jobs of a run were done that are to be undone, from its events: they are as they are by then.
+    async fn learn_order(&self, machine: &mut Machine) -> Result<(), StoreError> {
+        if !machine.asks_order() {
+            return Ok(());
+        }
+        let (mut completed, mut from) = (Completed::default(), 1);
+        loop {
+            let read = || self.store().events(self.run.as_str(), from, EVENTS_AT_ONCE);
+            let events = persistently(STORE_WITHIN, read).await?;
+            events.iter().for_each(|event| completed.take(event));
+            match events.last() {
+                Some(last) => from = last.seq + 1,
+                None => break,
+            }
+        }
+        machine.know_order(&*self.workflow, &completed);
+        Ok(())
     }
 
     /// Records how an attempt ended.

@@ -316,11 +316,13 @@ fn barred(view: &RunView, job: &JobRecord, now: Timestamp, known: &Known) -> Exp
         RunState::Cancelling => return Explanation::Cancelling { until: run.deadline },
         RunState::Pending
         | RunState::Running
+        | RunState::Compensating
         | RunState::Succeeded
         | RunState::PartiallySucceeded
         | RunState::Failed
         | RunState::TimedOut
-        | RunState::Cancelled => (),
+        | RunState::Cancelled
+        | RunState::CompensationFailed => (),
     }
     if !run.owner_alive {
         return Explanation::Interrupted;

@@ -11,6 +11,7 @@ mod tally;
 mod turns;
 mod using;
 
+pub(super) use self::staged::Completed;
 pub(crate) use self::staged::{child_job, planned_job};
 
 use std::{
@@ -39,6 +40,7 @@ use super::guard::{Guard, Stuck, guarded};
 use crate::{
     Action, EngineSettings, LastFailure,
     external::Offered,
+    staged::ErasedGroup,
     workflow::{DoneJob, Given, JobPlan, Next, Outcome, Resumed, Workflow},
 };
 
@@ -69,6 +71,10 @@ pub(super) struct Machine {
     follows: bool,
     /// Terminal jobs, in the order they ended. Shared with attempts; grows in place once they left.
     done: Arc<Vec<DoneJob>>,
+    /// Its plan declares what undoes its jobs.
+    undoes: bool,
+    /// Where those are that it undoes, in that order, once that is known.
+    undo: Option<Vec<usize>>,
     /// Its workflow does not say how it goes on: what happens is recorded, and nothing more is asked of it.
     stuck: Option<Stuck>,
 }
@@ -173,6 +179,34 @@ pub(super) enum Fact {
     Priority(Priority),
 }
 
+impl Fact {
+    /// Whether somebody, or the run's deadline, asks for it.
+    fn is_asked(&self) -> bool {
+        match self {
+            Self::Look | Self::Ended { .. } => false,
+            Self::Stop(_)
+            | Self::Pause
+            | Self::Unpause
+            | Self::Skip { .. }
+            | Self::Limit(_)
+            | Self::Priority(_) => true,
+        }
+    }
+
+    /// What a run would become by it, or would have done to it.
+    pub(super) fn wants(&self) -> &'static str {
+        match self {
+            Self::Look | Self::Ended { .. } => "as it is",
+            Self::Stop(_) => RunState::Cancelling.name(),
+            Self::Pause => RunState::Paused.name(),
+            Self::Unpause => RunState::Running.name(),
+            Self::Skip { .. } => "with a skipped step",
+            Self::Limit(_) => "with other places",
+            Self::Priority(_) => "of another priority",
+        }
+    }
+}
+
 /// How an attempt ended.
 #[derive(Clone, Debug)]
 pub(super) enum Ending {
@@ -219,6 +253,8 @@ pub(super) enum Unchanged {
     NoStage,
     /// The job has ended.
     Ended(JobState),
+    /// It undoes what it has done, and ends by itself.
+    Undoes,
 }
 
 /// The circumstances of a decision.
@@ -296,11 +332,14 @@ impl Machine {
             .map(|of| (of.job, Waited { wait: of.wait, since: of.since, ended: of.ended }))
             .collect();
         let policies = guarded("staging", || {
-            let groups = &workflow.staging()?.groups;
-            Some(groups.iter().map(|(name, of)| ((*name).to_owned(), of.policy())).collect())
+            let staging = workflow.staging()?;
+            let policy =
+                |(name, of): (&&str, &Arc<dyn ErasedGroup>)| ((*name).to_owned(), of.policy());
+            Some((staging.groups.iter().map(policy).collect(), staging.undoes()))
         });
         let policies = policies.map_err(|panicked| panicked.to_string())?;
         let is_staged = policies.is_some();
+        let (policies, undoes) = policies.unwrap_or_default();
         let mut failures = last_failures(&view.attempts);
         for job in view.jobs {
             let unreadable = |error| format!("the plan of {}: {error}", job.key);
@@ -368,18 +407,20 @@ impl Machine {
             revision: view.run.revision,
             progress: view.run.progress,
             failure: view.run.failure,
-            jobs: Jobs::of(jobs, policies.unwrap_or_default()),
+            jobs: Jobs::of(jobs, policies),
             is_staged,
             is_fed: false,
             follows: false,
             done: Arc::new(done),
+            undoes,
+            undo: None,
             stuck: None,
         })
     }
 
     /// Why nobody knows how it goes on; a run that is ending needs nobody for that.
     pub(super) fn stuck(&self) -> Option<&Stuck> {
-        self.stuck.as_ref().filter(|_| self.state.goes_on())
+        self.stuck.as_ref().filter(|_| self.state.works())
     }
 
     pub(super) fn revision(&self) -> u64 {
@@ -452,7 +493,7 @@ impl Machine {
 
     /// How many jobs a claim would find, counted no further than `most`.
     pub(super) fn due(&self, now: Timestamp, most: usize) -> usize {
-        if self.state != RunState::Running {
+        if !self.state.claims() {
             return 0;
         }
         if self.is_staged {
@@ -508,6 +549,9 @@ impl Machine {
         at: &Circumstances,
     ) -> Result<Option<Decision>, Unchanged> {
         self.follows = false;
+        if self.state == RunState::Compensating && fact.is_asked() {
+            return Err(Unchanged::Undoes);
+        }
         let mut draft = Draft::new(self);
         if let Some(asked) = &at.asked {
             draft.note(asked, fact);
@@ -550,8 +594,12 @@ impl Machine {
             return self.prioritise(draft, *priority);
         }
         let goes_on = draft.state.goes_on() && self.stuck.is_none();
-        if goes_on {
+        if draft.state.works() && self.stuck.is_none() {
             draft.wake(workflow, self, at);
+        }
+        if self.state == RunState::Compensating {
+            draft.undo(workflow, self, at);
+            return Ok(draft.finish(self));
         }
         // What follows a report is made while the run is paused as well, and waits.
         if goes_on && draft.state.goes_on() && draft.state == self.state {
@@ -562,7 +610,7 @@ impl Machine {
             self.continue_with(workflow, &mut draft, at);
         }
         if self.is_staged {
-            draft.close_stages(workflow, self);
+            draft.close_stages(workflow, self, at);
             return Ok(draft.finish(self));
         }
         draft.close(workflow, self);
@@ -571,7 +619,9 @@ impl Machine {
 
     fn limit(&self, mut draft: Draft, limit: &StageLimit) -> Result<Option<Decision>, Unchanged> {
         let stage = self.stages.iter().find(|stage| stage.name == limit.stage);
-        let stage = stage.filter(|_| self.is_staged).ok_or(Unchanged::NoStage)?;
+        // What undoes jobs does so one by one.
+        let is_planned = |stage: &&StageNow| self.is_staged && !self.is_undoing(&stage.name);
+        let stage = stage.filter(is_planned).ok_or(Unchanged::NoStage)?;
         if stage.concurrency == Some(limit.most.get()) || !self.state.goes_on() {
             return Err(Unchanged::Already);
         }

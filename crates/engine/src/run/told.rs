@@ -59,6 +59,10 @@ pub(crate) fn is_tellable(view: &RunView, request: &Request) -> bool {
 
 fn decided(view: &RunView, request: &Request) -> Result<Option<Decision>, StoreError> {
     let from = view.run.state;
+    if from == RunState::Compensating {
+        let (from, to) = (from.name(), request.fact().wants());
+        return Err(StoreError::InvalidState(InvalidTransition { what: "run", from, to }));
+    }
     let step = |to, failure| RunStep { from, to, failure };
     let (mut jobs, mut run_step, mut priority) = (Vec::new(), None, None);
     match request {

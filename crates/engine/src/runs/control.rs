@@ -418,7 +418,8 @@ impl RunHandle {
     ///
     /// # Errors
     ///
-    /// [`RunError::WouldInvalidate`], see above; [`RunError::Store`] with [`StoreError::NotFound`] when nothing of that
+    /// [`RunError::WouldInvalidate`], see above; [`RunError::Undone`] when compensations have undone what it had done, or tried to;
+    /// [`RunError::Store`] with [`StoreError::NotFound`] when nothing of that
     /// kind has failed, with [`StoreError::InvalidState`] when the run has not ended, or has succeeded;
     /// [`RunError::NotRunnable`] when it is not in stages, or this build cannot read its definition. The run is then
     /// left as it is.

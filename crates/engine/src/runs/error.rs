@@ -72,6 +72,16 @@ pub enum RunError {
         /// The stages.
         stages: Vec<String>,
     },
+    /// What it had done was undone when it did not end well, or could not be: nothing of it can be kept for a further round.
+    #[error(
+        "what run {run} had done was undone before it ended ({state}): start a new run instead"
+    )]
+    Undone {
+        /// The run.
+        run: RunId,
+        /// How it ended.
+        state: RunState,
+    },
     /// A time limit of a job that it begins with lies above the one that it is part of.
     #[error(transparent)]
     InvertedTimeouts(#[from] InvertedTimeouts),

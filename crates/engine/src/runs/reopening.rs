@@ -240,6 +240,9 @@ impl Runs {
                 };
                 return Err(StoreError::NotFound { what: "failed job", id }.into());
             }
+            Ok(Some(Err(NoRound::Undone))) => {
+                return Err(RunError::Undone { run: run.clone(), state });
+            }
             Ok(Some(Err(NoRound::WouldInvalidate(stages)))) => {
                 return Err(RunError::WouldInvalidate { run: run.clone(), stages });
             }

@@ -27,7 +27,7 @@ pub use self::{
     next::NextJobs,
     problems::{PlanProblem, PlanProblems},
 };
-use super::{Activity, Group};
+use super::{Activity, Group, compensation::Undoing};
 
 /// The stages of a run, in order: one is fed by earlier ones only, and what is asked for in a driven one follows from earlier
 /// ones, from its own jobs and from what is fed by these one by one.
@@ -77,6 +77,7 @@ pub struct Stage {
     pub(crate) uses: Vec<ServiceKey>,
     pub(crate) keyed: Option<KeyedBy>,
     pub(crate) priority: Priority,
+    pub(crate) undoing: Undoing,
 }
 
 /// How long something may take. An attempt of which nothing is said may take as long as
@@ -156,6 +157,7 @@ impl Stage {
             uses: Vec::new(),
             keyed: None,
             priority: Priority::NORMAL,
+            undoing: Undoing::default(),
         }
     }
 
@@ -315,6 +317,9 @@ impl Plan {
             });
             if let Some(keyed) = &stage.keyed {
                 data["concurrency_key"] = json!(keyed.most);
+            }
+            if let Some(activity) = stage.undoing.activity {
+                data["compensate"] = json!(activity);
             }
             if !stage.uses.is_empty() {
                 data["uses"] = stage.uses.iter().map(ToString::to_string).collect();

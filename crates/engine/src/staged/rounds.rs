@@ -12,7 +12,7 @@ use perennial_core::{
 use perennial_store::{Again, JobRecord, RunView, StageBack};
 use serde_json::{Value, json};
 
-use super::{PlannedFeed, PlannedStage, Staging, Upstream, item, job_key};
+use super::{COMPENSATION, PlannedFeed, PlannedStage, Staging, Upstream, item, job_key};
 
 /// What is made again.
 ///
@@ -47,6 +47,8 @@ pub(crate) enum NoRound {
     Nothing,
     /// These stages have used results that would change.
     WouldInvalidate(Vec<String>),
+    /// What it had done was undone: nothing of it can be kept.
+    Undone,
 }
 
 struct Planning<'a> {
@@ -79,6 +81,10 @@ pub(crate) fn plan(
     cascade: bool,
     now: Timestamp,
 ) -> Result<Round, NoRound> {
+    let is_undoing = |job: &JobRecord| staging.undoes() && job.stage == COMPENSATION;
+    if view.run.state == RunState::CompensationFailed || view.jobs.iter().any(is_undoing) {
+        return Err(NoRound::Undone);
+    }
     let mut planning = Planning::of(view, staging, now);
     planning.choose(which)?;
     let invalidated = planning.follow(cascade);
@@ -170,8 +176,10 @@ impl<'a> Planning<'a> {
             | RunState::Running
             | RunState::Paused
             | RunState::Cancelling
+            | RunState::Compensating
             | RunState::Succeeded
-            | RunState::PartiallySucceeded => false,
+            | RunState::PartiallySucceeded
+            | RunState::CompensationFailed => false,
         }
     }
 
@@ -404,6 +412,10 @@ impl<'a> Planning<'a> {
                 PlannedFeed::Barrier(_) => StageState::Waiting,
             };
             stages.push(StageBack { stage: name.to_owned(), state });
+        }
+        if self.staging.undoes() && !stages.is_empty() {
+            let (stage, state) = (COMPENSATION.to_owned(), StageState::Waiting);
+            stages.push(StageBack { stage, state });
         }
         stages
     }

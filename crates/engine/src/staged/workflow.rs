@@ -215,13 +215,19 @@ impl<W: StagedWorkflow> Staged<W> {
 
     /// What the plan needs and nobody has registered.
     fn unknown<'a>(&'a self, plan: &'a Plan) -> impl Iterator<Item = PlanProblem> + 'a {
-        plan.stages.iter().filter_map(|stage| {
-            let (kind, name, is_known) = match stage.work {
+        plan.stages.iter().flat_map(|stage| {
+            let work = match stage.work {
                 Work::Activity(name) => ("activity", name, self.0.activities.contains_key(name)),
                 Work::Group(name) => ("group", name, self.0.groups.contains_key(name)),
             };
-            let (stage, name) = (stage.name.clone(), name.to_owned());
-            (!is_known).then_some(PlanProblem::UnknownWork { stage, kind, name })
+            let undoes = stage.undoing.activity;
+            let undoes =
+                undoes.map(|name| ("activity", name, self.0.activities.contains_key(name)));
+            let unknown = [Some(work), undoes].into_iter().flatten().filter(|(.., known)| !known);
+            unknown.map(|(kind, name, _)| {
+                let (stage, name) = (stage.name.clone(), name.to_owned());
+                PlanProblem::UnknownWork { stage, kind, name }
+            })
         })
     }
 

@@ -634,7 +634,7 @@ mod tests {
     }
 
     /// Each key with a value that is not its default, and what it has to be beside it.
-    const KEYS: [(&str, &str, &str); 87] = [
+    const KEYS: [(&str, &str, &str); 88] = [
         ("providers.anthropic.base_url", "\"https://x\"", ""),
         ("providers.anthropic.model", "\"m\"", ""),
         ("providers.anthropic.api_key_env", "\"PATH\"", ""),
@@ -721,6 +721,7 @@ mod tests {
         ("engine.run_jobs_max", "7", ""),
         ("engine.defer_max_wait", "\"7s\"", ""),
         ("engine.wait_max", "\"7s\"", ""),
+        ("engine.compensation", "\"7s\"", ""),
         ("engine.drain_grace", "\"7s\"", ""),
     ];
 

@@ -202,6 +202,7 @@ impl Fold {
             "run_started" | "run_resumed" => Some(RunState::Running),
             "run_paused" => Some(RunState::Paused),
             "run_cancelling" => Some(RunState::Cancelling),
+            "run_compensating" => Some(RunState::Compensating),
             "run_closed" => parsed(data, "state"),
             "run_reopened" => return self.reopen(event),
             "run_progressed" => return self.progress(event),

@@ -530,11 +530,15 @@ fn outcome(content: &Content, findings: &mut Findings) {
         RunState::Succeeded | RunState::PartiallySucceeded => follows == state,
         RunState::Failed => follows == RunState::Failed,
         // Some of its stages may have been done by then.
-        RunState::TimedOut | RunState::Cancelled => {
+        RunState::TimedOut | RunState::Cancelled | RunState::CompensationFailed => {
             let is_staged = content.jobs.iter().any(|job| job.kind != JobKind::Step);
             is_staged || follows == RunState::Failed
         }
-        RunState::Pending | RunState::Running | RunState::Paused | RunState::Cancelling => true,
+        RunState::Pending
+        | RunState::Running
+        | RunState::Paused
+        | RunState::Cancelling
+        | RunState::Compensating => true,
     };
     if !fits {
         findings.add(

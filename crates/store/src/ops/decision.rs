@@ -64,7 +64,7 @@ pub(crate) fn commit(tx: &Tx<'_>, decision: &Decision) -> Result<Committed, Stor
     }
     creation::require_parents(tx, run, &decision.new_jobs)?;
     for (place, job) in decision.new_jobs.iter().enumerate() {
-        if job.claim_for.is_some() && after != RunState::Running {
+        if job.claim_for.is_some() && !after.claims() {
             return Err(refused("job", JobState::Ready.name(), JobState::Leased.name()));
         }
         let number = creation::number(tx, run, &decision.new_jobs[..place], job)?;
@@ -437,12 +437,14 @@ fn step_run(
         RunState::Running => "run_resumed",
         RunState::Paused => "run_paused",
         RunState::Cancelling => "run_cancelling",
+        RunState::Compensating => "run_compensating",
         RunState::Pending
         | RunState::Succeeded
         | RunState::PartiallySucceeded
         | RunState::Failed
         | RunState::TimedOut
-        | RunState::Cancelled => {
+        | RunState::Cancelled
+        | RunState::CompensationFailed => {
             timer::clear(tx, run)?;
             stream::close(tx, run.as_str())?;
             let mut about = json!({ "state": to.name() });

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use perennial_core::run::{AttemptEnd, JobKey, JobState, Priority, RunId, RunState};
+use perennial_core::run::{AttemptEnd, JobKey, JobState, Priority, RunId};
 use serde_json::{Value, json};
 
 use super::{
@@ -109,7 +109,7 @@ pub(crate) fn claim(
     tx.ahead(PLACES, [run.as_str()]);
     let (mut journal, state) = Journal::of_run(tx, run)?;
     node::require_alive(tx, node)?;
-    if state != RunState::Running {
+    if !state.claims() {
         return Ok(Claims::default());
     }
     let (mut doors, mut turns) = (Doors::new(admissions), Turns::default());
@@ -376,7 +376,7 @@ pub(crate) fn rescue(
          FROM jobs j JOIN runs r ON r.run = j.run JOIN heads h ON h.stream = j.run
          JOIN nodes n ON n.node = j.lease_node AND n.incarnation = j.lease_incarnation
          WHERE j.state = 'leased' AND n.ended_at IS NOT NULL AND (?1 IS NULL OR j.run = ?1)
-         AND r.state IN ('pending', 'running', 'paused', 'cancelling')
+         AND r.state IN ('pending', 'running', 'paused', 'cancelling', 'compensating')
          ORDER BY exhausted, j.id LIMIT ?2 /*skip FOR UPDATE OF h SKIP LOCKED*/",
         (run.map(RunId::as_str), limit),
         |row| {

@@ -189,7 +189,7 @@ pub(crate) fn list(tx: &Tx<'_>, limit: u32) -> Result<Vec<NodeRecord>, StoreErro
             " AS alive, (SELECT COUNT(*) FROM jobs j WHERE j.state = 'leased'
                AND j.lease_node = n.node AND j.lease_incarnation = n.incarnation),
              (SELECT COUNT(*) FROM runs r JOIN streams s ON s.stream = r.run
-               WHERE r.state IN ('pending', 'running', 'paused', 'cancelling')
+               WHERE r.state IN ('pending', 'running', 'paused', 'cancelling', 'compensating')
                AND s.owner_node = n.node AND s.owner_incarnation = n.incarnation)
              FROM nodes n
              ORDER BY alive DESC, n.started_at DESC, n.node, n.incarnation DESC LIMIT ?2",

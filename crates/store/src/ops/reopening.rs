@@ -27,7 +27,8 @@ pub(crate) fn reopen(tx: &Tx<'_>, new: &Reopening) -> Result<u64, StoreError> {
     // What a plan tolerates can be made good, and then nothing of it may be under way.
     let is_planned = !new.stages.is_empty();
     let may_reopen = if is_planned {
-        state.is_terminal() && state != RunState::Succeeded
+        let may_not = matches!(state, RunState::Succeeded | RunState::CompensationFailed);
+        state.is_terminal() && !may_not
     } else {
         state.may_reopen()
     };

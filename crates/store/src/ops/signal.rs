@@ -35,7 +35,7 @@ pub(crate) fn signal(tx: &Tx<'_>, new: &NewSignal) -> Result<Accepted, StoreErro
     if let Some(accepted) = repeated(tx, new)? {
         return Ok(accepted);
     }
-    if !state.goes_on() {
+    if !state.works() {
         return Err(wait::takes_nothing(state.name()));
     }
     let waiting = waiting(tx, new)?;

@@ -41,7 +41,7 @@ pub(crate) fn next_due(tx: &Tx<'_>) -> Result<Option<Timestamp>, StoreError> {
     let later = |sql| tx.row(sql, [tx.now().as_micros()], |row| row.instant());
     let retry = later(
         "SELECT j.run_after FROM jobs j JOIN runs r ON r.run = j.run
-         WHERE j.state = 'ready' AND j.run_after > 0 AND j.run_after > ?1 AND r.state = 'running'
+         WHERE j.state = 'ready' AND j.run_after > 0 AND j.run_after > ?1 AND r.state IN ('running', 'compensating')
          ORDER BY j.run_after LIMIT 1",
     )?;
     let wake = later(

@@ -142,7 +142,7 @@ pub(crate) fn unfinished(tx: &Tx<'_>) -> Result<Vec<RunSummary>, StoreError> {
     tx.rows(
         concat!(
             summary_columns!(),
-            "WHERE r.state IN ('pending', 'running', 'paused', 'cancelling') ",
+            "WHERE r.state IN ('pending', 'running', 'paused', 'cancelling', 'compensating') ",
             "ORDER BY r.created_at, r.rowid",
         ),
         [tx.now().as_micros()],
@@ -158,7 +158,7 @@ pub(crate) fn open_runs(tx: &Tx<'_>) -> Result<Vec<OpenRun>, StoreError> {
             alive_or_absent!("?1"),
             ", h.revision, r.priority, r.created_at FROM runs r JOIN streams s ON s.stream = r.run JOIN heads h ON h.stream = r.run
              LEFT JOIN nodes n ON n.node = s.owner_node AND n.incarnation = s.owner_incarnation
-             WHERE r.state IN ('pending', 'running', 'paused', 'cancelling') ORDER BY r.created_at, r.rowid",
+             WHERE r.state IN ('pending', 'running', 'paused', 'cancelling', 'compensating') ORDER BY r.created_at, r.rowid",
         ),
         [tx.now().as_micros()],
         |row| {
@@ -186,7 +186,7 @@ pub(crate) fn due_for_removal(
             summary_columns!(),
             "WHERE r.finished_at IS NOT NULL AND s.closed = 1 AND (
              (r.state IN ('succeeded', 'partially_succeeded') AND r.finished_at <= ?2)
-             OR (r.state IN ('failed', 'timed_out') AND r.finished_at <= ?3)
+             OR (r.state IN ('failed', 'timed_out', 'compensation_failed') AND r.finished_at <= ?3)
              OR (r.state = 'cancelled' AND r.finished_at <= ?4))
              ORDER BY r.finished_at, r.run LIMIT ?5",
         ),

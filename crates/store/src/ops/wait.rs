@@ -56,7 +56,7 @@ pub(crate) fn wake(
             Ok(JobKey::new(row.get::<String>()?))
         })?
         .ok_or_else(|| StoreError::NotFound { what: "job", id: job.to_string() })?;
-    if !state.goes_on() {
+    if !state.works() {
         return Ok(false);
     }
     let woken = tx.write(

@@ -18,12 +18,12 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 /// A file as version `version` left it.
 fn written_by(version: usize, path: &Path) {
     fs::File::create(path).unwrap();
-    let connection = connection::open(path, Role::Creator, None).unwrap();
-    let apply = |sql: &str| connection.execute_batch(&format!("BEGIN; {sql}; COMMIT")).unwrap();
-    apply(STEPS[0]);
-    apply(&older::rows("x'00'"));
-    STEPS[1..version].iter().for_each(|step| apply(step));
-    apply(&older::meta(version));
+    let mut connection = connection::open(path, Role::Creator, None).unwrap();
+    let mut apply = |steps: &[&str], then: &str| {
+        schema::apply(&mut connection, steps, |tx| tx.execute_batch(then).map(|()| 0)).unwrap();
+    };
+    apply(&STEPS[..1], &older::rows("x'00'"));
+    apply(&STEPS[1..version], &older::meta(version));
     connection::write_to_log(&connection, path).unwrap();
 }
 

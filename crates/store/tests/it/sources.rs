@@ -57,7 +57,7 @@ const DERIVED: [Derived; 22] = [
     ),
     (
         "runs.state",
-        "runs r WHERE (finished_at IS NULL) <> (state IN ('pending', 'running', 'paused', 'cancelling'))",
+        "runs r WHERE (finished_at IS NULL) <> (state IN ('pending', 'running', 'paused', 'cancelling', 'compensating'))",
         "UPDATE runs SET state = 'failed' WHERE run = 'r'",
         Found("CHK-4"),
     ),

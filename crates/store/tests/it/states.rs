@@ -23,6 +23,10 @@ fn way(to: RunState) -> Option<&'static [RunState]> {
         RunState::Failed => Some(&[RunState::Failed]),
         RunState::TimedOut => Some(&[RunState::TimedOut]),
         RunState::Cancelled => Some(&[RunState::Cancelling, RunState::Cancelled]),
+        RunState::Compensating => Some(&[RunState::Compensating]),
+        RunState::CompensationFailed => {
+            Some(&[RunState::Compensating, RunState::CompensationFailed])
+        }
     }
 }
 

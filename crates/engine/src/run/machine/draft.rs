@@ -38,7 +38,7 @@ pub(super) struct Draft {
     pub(super) new_jobs: Vec<NewJob>,
     pub(super) seal: bool,
     pub(super) run_step: Option<RunStep>,
-    events: Vec<NewEvent>,
+    pub(super) events: Vec<NewEvent>,
     pub(super) timers: Vec<NewTimer>,
     pub(super) stages: Vec<StageStep>,
     pub(super) progress: Option<u32>,
@@ -111,7 +111,7 @@ impl Draft {
                         None
                     }
                     Outcome::Failed(failure) => Some(failure.clone()),
-                    Outcome::Unavailable(_) | Outcome::Suspend(_) if !self.state.goes_on() => {
+                    Outcome::Unavailable(_) | Outcome::Suspend(_) if !self.state.works() => {
                         // Nothing is waited for any more.
                         report.end = AttemptEnd::Cancelled;
                         report.job = JobState::Cancelled;
@@ -200,7 +200,7 @@ impl Draft {
         report.code = Some(failure.code.clone());
         report.message = Some(failure.message.clone());
         let told = failure.retry_after_ms.map(Duration::from_millis);
-        let after = if self.state.goes_on() && !lost {
+        let after = if self.state.works() && !lost {
             policy.retry.after(failure.class, used + 1, told, at.jitter)
         } else {
             AfterFailure::Fail { exhausted: lost }

@@ -10,9 +10,7 @@ impl Machine {
     /// Whether all that is left to do waits for something outside of the run: it needs no place meanwhile.
     pub(in crate::run) fn is_idle(&self) -> bool {
         let tally = self.jobs.tally();
-        self.state == RunState::Running
-            && self.has_waiting()
-            && tally.waiting() == tally.open().len()
+        self.state.claims() && self.has_waiting() && tally.waiting() == tally.open().len()
     }
 
     /// Whether a job of it waits for something outside of the run.
@@ -27,7 +25,7 @@ impl Machine {
             return Some(WaitsFor::new(WaitsWhy::Pause, what, now));
         }
         let is_under_way = !self.jobs.tally().leased().is_empty();
-        if self.state != RunState::Running || self.has_due(now) || is_under_way {
+        if !self.state.claims() || self.has_due(now) || is_under_way {
             return None;
         }
         self.retries(now).or_else(|| self.is_deferred()).or_else(|| self.is_suspended())

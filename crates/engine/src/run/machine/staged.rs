@@ -3,6 +3,7 @@
 
 mod blocked;
 mod board;
+mod compensation;
 mod driven;
 mod groups;
 mod progress;
@@ -22,8 +23,9 @@ use perennial_core::{
 use perennial_store::{JobPart, JobStep, NewJob, RunStep, StageStep};
 use serde_json::{Map, Value, json};
 
-use self::board::Board;
+pub(in crate::run) use self::compensation::Completed;
 pub(crate) use self::groups::child_job;
+use self::{board::Board, compensation::cause};
 use super::{
     Circumstances, Job, Machine, Policy,
     draft::Draft,
@@ -107,14 +109,14 @@ impl Draft {
         self.join_groups(&mut board, machine, staging, at);
         if let Some(stopped) = self.stop_stages(&mut board, machine, staging) {
             self.fail_run(&stopped.0, 0, &stopped.1);
-            self.close_stages(workflow, machine);
+            self.close_stages(workflow, machine, at);
             return None;
         }
         self.follow_stages(&mut board, workflow, machine, staging, at)?;
         self.expand_groups(&mut board, machine, staging, at);
         // One that is paused, or was until now, ends with the next look.
         if self.state == RunState::Running && machine.state == RunState::Running {
-            self.close_run(&board, machine, staging);
+            self.close_run(&mut board, machine, staging, at);
         }
         self.note_progress(&board, machine, staging);
         #[cfg(test)]
@@ -359,8 +361,14 @@ impl Draft {
         board.stages[place] = (to, outcome);
     }
 
-    /// The run ends with the last of its stages.
-    fn close_run(&mut self, board: &Board<'_>, machine: &Machine, staging: &Staging) {
+    /// The run ends with the last of its stages, or begins to undo what it has done.
+    fn close_run(
+        &mut self,
+        board: &mut Board<'_>,
+        machine: &Machine,
+        staging: &Staging,
+        at: &Circumstances,
+    ) {
         let ends = staging.stages.iter().zip(&board.stages).map(|(planned, (state, outcome))| {
             let outcome = outcome.filter(|_| *state == StageState::Closed)?;
             Some(StageEnd::new(outcome, planned.required, &board.ends(&planned.name)))
@@ -374,12 +382,22 @@ impl Draft {
                 nothing_done()
             }
         });
+        if to == RunState::Failed && Self::undoes(board, machine, staging) {
+            return self.begin_undoing(board, machine, failure, at);
+        }
+        self.close_undoing(board, machine);
         self.run_step = Some(RunStep { from: machine.state, to, failure });
         self.state = to;
     }
 
-    /// A run that is ending: what waits is cancelled, and with the last attempt its stages close, and it.
-    pub(super) fn close_stages(&mut self, workflow: &Guard<'_>, machine: &Machine) {
+    /// A run that is ending: what waits is cancelled, and with the last attempt its stages close, and it, unless it has to
+    /// undo what it has done.
+    pub(super) fn close_stages(
+        &mut self,
+        workflow: &Guard<'_>,
+        machine: &Machine,
+        at: &Circumstances,
+    ) {
         if self.state.goes_on() || machine.state.is_terminal() {
             return;
         }
@@ -390,22 +408,29 @@ impl Draft {
         self.cancel_settled_groups(&mut board, machine);
         let failure = self.run_step.as_ref().and_then(|step| step.failure.clone());
         let failure = failure.or_else(|| machine.failure.clone());
-        let cause = match failure.as_ref().and_then(|failure| failure["cause"].as_str()) {
-            Some("cancel") => RunCause::Cancel,
-            Some("deadline") => RunCause::Deadline,
-            Some(_) | None => RunCause::Failure,
-        };
+        let cause = cause(failure.as_ref().unwrap_or(&Value::Null));
         let from = machine.state;
         let target = run_outcome_of::<StageOutcome>(Some(cause), []);
         let live = board.open() > 0;
-        if !live && from.enter(target).is_ok() {
-            self.run_step = Some(RunStep { from, to: target, failure });
+        let staging = workflow.staging();
+        let undoes = staging.is_some_and(|staging| Self::undoes(&board, machine, staging));
+        // Whoever is cancelled, or out of time, stops before.
+        let may_end = !undoes || from == RunState::Cancelling || cause == RunCause::Failure;
+        let target = if undoes { RunState::Compensating } else { target };
+        if !live && may_end && from.enter(target).is_ok() {
+            if undoes {
+                self.begin_undoing(&mut board, machine, failure, at);
+            } else {
+                self.close_undoing(&mut board, machine);
+                self.run_step = Some(RunStep { from, to: target, failure });
+            }
             let cancelling = cause != RunCause::Failure;
             for (place, stage) in machine.stages.iter().enumerate() {
-                if board.stages[place].0 == StageState::Closed {
+                let is_undoing = undoes && machine.is_undoing(&stage.name);
+                if board.stages[place].0 == StageState::Closed || is_undoing {
                     continue;
                 }
-                let planned = workflow.staging().and_then(|staging| staging.stage(&stage.name));
+                let planned = staging.and_then(|staging| staging.stage(&stage.name));
                 let policy = planned.map(|planned| policy(&board, planned));
                 let policy = policy.unwrap_or_default();
                 let ends = board.ends(&stage.name);
@@ -422,7 +447,7 @@ impl Draft {
             // The last attempt to end closes the run; without one, the next look does.
             self.run_step = Some(RunStep { from, to: RunState::Cancelling, failure });
         }
-        if let Some(staging) = workflow.staging() {
+        if let Some(staging) = staging {
             self.note_progress(&board, machine, staging);
         }
     }

@@ -10,7 +10,7 @@ use perennial_store::{ConcurrencyKey, NewJob};
 use serde_json::Value;
 
 use super::{Edge, FeedFrom, JobSpec, KeyedBy, Plan, Timeouts, Work};
-use crate::workflow::Given;
+use crate::{staged::compensation::Undoing, workflow::Given};
 
 /// A stage as the engine follows it.
 #[derive(Debug)]
@@ -29,6 +29,7 @@ pub(crate) struct PlannedStage {
     pub(crate) uses: Vec<ServiceKey>,
     pub(crate) keyed: Option<KeyedBy>,
     pub(crate) priority: Priority,
+    pub(crate) undoing: Undoing,
 }
 
 /// A job of a stage as the engine follows it.
@@ -125,6 +126,7 @@ impl Plan {
             uses: stage.uses,
             keyed: stage.keyed,
             priority: stage.priority,
+            undoing: stage.undoing,
         });
         planned.collect()
     }

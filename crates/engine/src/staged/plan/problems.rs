@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{FeedFrom, JobSpec, Plan, Stage, Timeouts, Work};
-use crate::external::Scope;
+use crate::{external::Scope, staged::compensation::COMPENSATION};
 
 /// Longest name of a stage, and longest key of a job in it, in bytes.
 const NAME_BYTES_MAX: usize = 100;
@@ -34,6 +34,11 @@ pub enum PlanProblem {
     /// It is empty, too long, or has a sign that means something else in the key of a job.
     #[error("`{0}` cannot name a stage or a job: 1 to 100 bytes, and no `/` in a stage's name")]
     InvalidName(String),
+    /// A stage has the name of the one in which completed jobs are undone.
+    #[error(
+        "a plan that declares compensations has no stage `{0}` of its own: they are jobs of one of that name"
+    )]
+    ReservedStage(String),
     /// A stage is fed by one that is not there, or comes after it.
     #[error("stage `{stage}` is fed by `{upstream}`, and no stage before it has that name")]
     UnknownStage {
@@ -185,6 +190,11 @@ impl Plan {
                 let what = "a group uses no service: its children do".to_owned();
                 problems.push(PlanProblem::Policy { stage: name.clone(), what });
             }
+            if stage.undoing.activity.is_none() && stage.undoing.retry.is_some() {
+                let what =
+                    "it says how often a compensation is tried, and declares none".to_owned();
+                problems.push(PlanProblem::Policy { stage: name.clone(), what });
+            }
             keys(stage, &mut problems);
             inverted(stage, &mut problems);
             match &stage.feed.0 {
@@ -198,6 +208,10 @@ impl Plan {
         }
         if jobs == 0 && !is_driven {
             problems.push(PlanProblem::Empty);
+        }
+        let undoes = self.stages.iter().any(|stage| stage.undoing.activity.is_some());
+        if undoes && names.contains(COMPENSATION) {
+            problems.push(PlanProblem::ReservedStage(COMPENSATION.to_owned()));
         }
         problems
     }

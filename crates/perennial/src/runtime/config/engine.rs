@@ -35,6 +35,7 @@ pub(crate) struct EngineSection {
     run_jobs_max: Option<usize>,
     defer_max_wait: Option<Span>,
     wait_max: Option<Span>,
+    compensation: Option<Span>,
     drain_grace: Option<Span>,
     lease_ttl: Option<Span>,
     drain_timeout: Option<Span>,
@@ -91,6 +92,7 @@ impl EngineSection {
             run_jobs_max: self.run_jobs_max.unwrap_or(usual.run_jobs_max),
             defer_max_wait: span(self.defer_max_wait, usual.defer_max_wait),
             wait_max: span(self.wait_max, usual.wait_max),
+            compensation: span(self.compensation, usual.compensation),
             drain_grace: span(self.drain_grace, usual.drain_grace),
         }
     }

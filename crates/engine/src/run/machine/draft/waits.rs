@@ -84,7 +84,7 @@ impl Draft {
         let stepped: HashSet<i64> = self.job_steps.iter().map(|step| step.job).collect();
         for place in moved(machine, &doors, let_in, at.now) {
             // What failed the run ends the waits that are left.
-            if !self.state.goes_on() {
+            if !self.state.works() {
                 return;
             }
             let job = &machine.jobs[place];

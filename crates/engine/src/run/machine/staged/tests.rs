@@ -2,6 +2,7 @@
 //! built anew from the rows, no stage has more under way than it may, and the end is the one that follows from how
 //! each job ended, whatever the order.
 
+mod compensation;
 mod driven;
 mod ends;
 
@@ -28,7 +29,8 @@ use crate::{
     run::machine::{Ending, Fact, Reported, StopCause},
     staged::{
         Activity, ActivityError, Child, ChildOutcome, Ended, Feed, Group, JoinPolicy, Joined,
-        NextJobs, Plan, PlanProblems, RunReport, Stage, Staged, StagedWorkflow, Which, plan_round,
+        NextJobs, Plan, PlanProblems, RunReport, Stage, Staged, StagedWorkflow, Undo, Which,
+        plan_round,
     },
     workflow::{AttemptCx, Outcome, Unavailable, Workflow},
 };
@@ -41,6 +43,17 @@ impl Activity for Work1 {
     type Out = u64;
     async fn run(&self, _: &AttemptCx, input: u64) -> Result<Ended<u64>, ActivityError> {
         Ok(Ended::Done(input))
+    }
+}
+
+struct Undo1;
+
+impl Activity for Undo1 {
+    const NAME: &'static str = "undo";
+    type In = Undo;
+    type Out = ();
+    async fn run(&self, _: &AttemptCx, _: Undo) -> Result<Ended<()>, ActivityError> {
+        Ok(Ended::Done(()))
     }
 }
 
@@ -112,6 +125,8 @@ struct Piece {
     key: u8,
     /// 0 and 1 normal, 2 before others, 3 after them, 4 each of its jobs as it says itself.
     priority: u8,
+    /// What it has done is undone when the run does not end well.
+    undo: bool,
 }
 
 fn all(_: &Value) -> String {
@@ -210,6 +225,7 @@ impl StagedWorkflow for Any {
                 3 => stage.priority(Priority::LOW),
                 _ => stage,
             };
+            let stage = if piece.undo { stage.compensate::<Undo1>() } else { stage };
             let skip = piece.skip && place > 0;
             plan = plan.stage(if skip { stage.skip(SkipReason::Disabled) } else { stage });
         }
@@ -237,7 +253,7 @@ impl StagedWorkflow for Any {
 }
 
 fn any() -> Staged<Any> {
-    Staged::new(Any).activity(Work1).group(Fan::<0>).group(Fan::<1>).group(Fan::<2>)
+    Staged::new(Any).activity(Work1).activity(Undo1).group(Fan::<0>).group(Fan::<1>).group(Fan::<2>)
 }
 
 /// A sequence that a seed gives (xorshift).
@@ -266,6 +282,7 @@ impl Dice {
             skip: dice.roll(8) == 0,
             key: dice.roll(6) as u8,
             priority: dice.roll(5) as u8,
+            undo: dice.roll(4) == 0,
         };
         let stages = (0..stages).map(|place| piece(place, self)).collect();
         Shape { jobs: 1 + self.roll(4), chain: self.roll(4) == 0, stages }
@@ -344,7 +361,17 @@ impl Play {
         }
     }
 
+    async fn learn_order(&mut self) {
+        if self.machine.asks_order() {
+            let events = self.store.events(self.run.as_str(), 1, 99_999).await.unwrap();
+            let mut completed = Completed::default();
+            events.iter().for_each(|event| completed.take(event));
+            self.machine.know_order(&*self.workflow, &completed);
+        }
+    }
+
     async fn decide(&mut self, fact: &Fact, claims: bool) -> bool {
+        self.learn_order().await;
         let at = Circumstances {
             now: self.store.now(),
             jitter: 0.5,
@@ -590,6 +617,7 @@ impl Play {
             self.judge_feeds(&view);
         }
         self.judge_outcomes(&view);
+        self.judge_undone(&view, &events);
         view
     }
 
@@ -635,7 +663,7 @@ impl Play {
             let own =
                 view.jobs.iter().filter(|job| job.stage == stage.stage && job.parent.is_none());
             own.for_each(|job| counted.add(job.state, job.skipped));
-            let planned = staging.stage(&stage.stage).unwrap();
+            let Some(planned) = staging.stage(&stage.stage) else { continue };
             let mut policy = planned.on_failure;
             let edge = planned.feed.edge();
             if edge.is_some_and(|edge| {
@@ -645,14 +673,17 @@ impl Play {
             }) {
                 policy = FailurePolicy::FAIL_FAST;
             }
-            let outcome = stage.outcome.unwrap();
-            if cause != Some("cancel") {
+            let outcome = stage.outcome.unwrap_or_else(|| panic!("{}: {view:#?}", self.of));
+            if !matches!(cause, Some("cancel" | "deadline")) {
                 assert_eq!(outcome, stage_outcome(&counted, &policy, false), "{}", self.of);
             }
             ends.push(StageEnd::new(outcome, stage.required, &counted));
         }
+        let failure = view.run.failure.as_ref().unwrap_or(&Value::Null);
         let expected = match cause {
+            Some(_) if failure["compensation"]["failed"].is_u64() => RunState::CompensationFailed,
             Some("cancel") => RunState::Cancelled,
+            Some("deadline") => RunState::TimedOut,
             Some(_) => RunState::Failed,
             None => run_outcome_of(None, ends),
         };

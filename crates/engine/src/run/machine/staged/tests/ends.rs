@@ -482,6 +482,7 @@ async fn what_ends_beside_a_pause_is_followed() {
         skip: false,
         key: 0,
         priority: 0,
+        undo: false,
     };
     let shape = Shape { jobs: 2, chain: false, stages: vec![piece.clone(), piece] };
     let store = Arc::new(MemoryStore::open().unwrap());
