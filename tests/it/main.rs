@@ -9,6 +9,7 @@ mod authority;
 mod bounds;
 mod caching;
 mod chaos;
+mod compensation;
 mod draining;
 mod driven;
 mod embedding;

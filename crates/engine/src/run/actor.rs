@@ -419,9 +419,11 @@ impl Shell {
             self.leave(me, machine, &why);
             return Ok(());
         }
-        if machine.state == RunState::Cancelling {
+        if matches!(machine.state, RunState::Cancelling | RunState::Compensating) {
             // One that is ending is not kept from it by what it was parked for.
             self.services.parked.release(&self.run);
+        }
+        if machine.state == RunState::Cancelling {
             self.cut(machine).await;
         }
         while self.claim(machine).await? {

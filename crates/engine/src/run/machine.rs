@@ -801,6 +801,10 @@ impl Machine {
         self.progress = decision.progress.or(self.progress);
         if let Some(step) = decision.run_step {
             self.state = step.to;
+            if step.to == RunState::Compensating {
+                // Nothing of that is asked any more.
+                self.stuck = None;
+            }
             if step.to.is_terminal() {
                 self.progress = self.progress.map(|mark| shown(mark, mark, true));
             }
