@@ -21,6 +21,7 @@ mod processes;
 mod serving;
 mod staged;
 mod study;
+mod undoing;
 mod victim;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -86,6 +87,7 @@ impl Trial {
             watched: false,
             study: None,
             serving: None,
+            undoing: false,
         }
     }
 

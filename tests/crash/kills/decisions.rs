@@ -24,7 +24,10 @@ pub(super) fn points(decision: &Decision) -> Vec<&'static str> {
         points.extend(is_resumed.then_some("commit.resume"));
         points.extend((step.to == RunState::Paused).then_some("commit.pause"));
         points.extend((step.to == RunState::Cancelling).then_some("commit.cancel"));
+        points.extend((step.to == RunState::Compensating).then_some("commit.compensate"));
     }
+    points.extend(undoes(decision).then_some("commit.undo"));
+    points.extend(is_undone(decision).then_some("commit.undone"));
     points.extend(feeds(decision).then_some("commit.feed"));
     points.extend((!expanded(decision).is_empty()).then_some("commit.expand"));
     points.extend(joins(decision).then_some("commit.join"));
@@ -39,6 +42,17 @@ fn feeds(decision: &Decision) -> bool {
     let mut others = decision.new_jobs.iter().filter(|job| job.part.parent.is_none());
     let is_fed = others.any(|job| stage.is_some_and(|stage| stage != job.stage));
     is_fed && report.job.is_terminal() && decision.stages.is_empty()
+}
+
+/// Something that the run has done is to be undone.
+fn undoes(decision: &Decision) -> bool {
+    decision.new_jobs.iter().any(|job| job.stage == "compensation")
+}
+
+/// It is.
+fn is_undone(decision: &Decision) -> bool {
+    let mut ended = decision.report.iter().filter(|report| report.job.is_terminal());
+    ended.any(|report| report.lease.key.as_str().starts_with("compensation/"))
 }
 
 /// The groups that get their children.

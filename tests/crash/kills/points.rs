@@ -3,6 +3,7 @@
 mod held;
 mod rest;
 mod staged;
+mod undone;
 
 use perennial::{
     RunState,

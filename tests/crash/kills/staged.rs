@@ -182,6 +182,7 @@ pub(super) fn orders(place: &Place) -> Orders {
         watched: false,
         study: None,
         serving: None,
+        undoing: false,
     }
 }
 

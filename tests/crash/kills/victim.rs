@@ -66,6 +66,8 @@ pub(super) struct Orders {
     pub(super) study: Option<(String, u64)>,
     /// Its run uses a service, which keeps what there is of it in that folder; 1 when that outlives its host, else 0.
     pub(super) serving: Option<(String, u64)>,
+    /// Its run undoes what it has done.
+    pub(super) undoing: bool,
 }
 
 impl Orders {
@@ -78,6 +80,7 @@ impl Orders {
             "rooms": self.rooms, "blob": self.blob, "staged": self.staged,
             "watched": self.watched,
             "study": pair(&self.study), "serving": pair(&self.serving),
+            "undoing": self.undoing,
         })
     }
 
@@ -101,6 +104,7 @@ impl Orders {
             watched: value["watched"] == true,
             study: pair("study"),
             serving: pair("serving"),
+            undoing: value["undoing"] == true,
         }
     }
 }
@@ -214,6 +218,9 @@ async fn live(orders: Orders) {
     }
     if orders.serving.is_some() {
         return Box::pin(super::serving::live(&orders, ledger)).await;
+    }
+    if orders.undoing {
+        return Box::pin(super::undoing::live(&orders, ledger)).await;
     }
     if orders.staged && !orders.watched {
         return Box::pin(staged::live(&orders, ledger)).await;
