@@ -226,7 +226,7 @@ fn compensations(view: &RunView) -> Vec<(&str, JobState)> {
     own.map(|job| (job.key.as_str(), job.state)).collect()
 }
 
-/// Proves INV-ST-27, INV-WF-7, INV-ER-4, C18.10, C20.8.
+/// Proves INV-ST-27.
 /// Failed, cancelled, out of time: all is given back in the reverse order, each with what it had been given and gave, and the run ends
 /// as it would have.
 #[tokio::test]
@@ -315,7 +315,6 @@ async fn what_cannot_be_undone_is_told_beside_the_first_cause() {
     }
 }
 
-/// Proves INV-WF-7.
 /// The actor of the run is killed, and its process goes, while a room is given back: whoever goes on gives back the rest, and nothing is
 /// recorded twice. Meanwhile nothing else is asked of the run.
 #[tokio::test]

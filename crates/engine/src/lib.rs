@@ -31,6 +31,8 @@
 //!   no Expanding that a process could die in.
 //! * DUR-35: a required stage that stops early stops its run; of an optional one the jobs that go on are cancelled at once,
 //!   without a grace.
+//! * SM-14: jobs that undo others are made one after the other, each with the end of the one before, and not all at once when
+//!   the run begins to undo; a group is undone as a whole, its children are not; a run whose work was undone is not opened again.
 //! * DUR-65: a run in stages is opened for a further round once it has ended: what failed in one that goes on waits for its end.
 //! * DUR-65: a job that is tried again has a full budget in any case.
 //! * DUR-66: what an edge does not give any more in a further round stays as a job that is skipped.

@@ -49,7 +49,7 @@ fn keys() -> Vec<String> {
     DONE.iter().rev().map(|key| format!("compensation/done/{key}")).collect()
 }
 
-/// Proves K41, INV-WF-7, INV-ER-4.
+/// Proves K41.
 fn what_was_undone_stays_so_and_the_next_is_undone_then(place: Place) {
     // Where it dies, and how many are undone by then: before or with the decision that undoes, at each of the jobs.
     let points = [

@@ -175,7 +175,7 @@ async fn undo_ends(play: &mut Play, key: &str, how: &str) {
     }
 }
 
-/// Proves INV-ST-27, INV-WF-7, INV-ER-4, C18.10.
+/// Proves INV-ST-27.
 /// Every cause, every end of every compensation of up to three jobs; with a new machine after each or with the same: the last job
 /// that was done is undone first, what fails stands in no other's way, and the run ends of its cause or tells what is not undone.
 #[tokio::test(start_paused = true)]
