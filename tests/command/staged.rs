@@ -8,7 +8,7 @@ use perennial::{
         AttemptCx,
         staged::{
             Activity, ActivityError, Child, ChildOutcome, Edge, Ended, Feed, Group, JobSpec,
-            Joined, Plan, PlanProblems, RunReport, Stage, Staged, StagedWorkflow, Upstream,
+            Joined, Plan, PlanProblems, RunReport, Stage, Staged, StagedWorkflow, Undo, Upstream,
         },
         workflow::SkipReason,
     },
@@ -131,6 +131,75 @@ fn a_run_in_stages_is_shown_by_stage_with_children_under_their_group() {
         (&child["parent"], &child["skipped"]),
         (&"check/ada".into(), &"unknown_tool".into())
     );
+}
+
+/// Takes letters back, but for the first.
+struct Burn;
+
+impl Activity for Burn {
+    const NAME: &'static str = "burn";
+    type In = Undo<String, String>;
+    type Out = ();
+
+    async fn run(&self, _: &AttemptCx, undo: Self::In) -> Result<Ended<()>, ActivityError> {
+        if undo.key == "ada" {
+            return Err(Failure::new(FailureClass::Permanent, "APP2", "Ada has read it").into());
+        }
+        Ok(Ended::Done(()))
+    }
+}
+
+/// No letter is to be left when one cannot be written.
+struct AllOrNone;
+
+impl StagedWorkflow for AllOrNone {
+    const NAME: &'static str = "all_or_none";
+    const VERSION: u32 = 1;
+    type Input = ();
+    type Output = ();
+
+    fn plan(&self, (): &()) -> Result<Plan, PlanProblems> {
+        let jobs = ["ada", "cyd"].map(|name| JobSpec::new(name, &name));
+        let write = Stage::activity::<Write>("write").compensate::<Burn>();
+        let last = Edge::from("write", |_, _| vec![JobSpec::new("bob", &"bob")]);
+        let last = Stage::activity::<Write>("last").feed(Feed::barrier(last));
+        Ok(Plan::new().stage(write.feed(Feed::jobs(jobs))).stage(last))
+    }
+
+    fn summarize(&self, (): &(), _: &RunReport) {}
+}
+
+#[test]
+fn what_of_a_run_could_not_be_undone_is_shown_beside_what_it_failed_of() {
+    let world = World::new();
+    let store = world.path("runs.db");
+    let executor = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let run = executor.block_on(async {
+        let staged = Staged::new(AllOrNone).activity(Write).activity(Burn);
+        let builder = Runtime::builder().store(Store::sqlite(&store)).staged(&staged);
+        let runtime = builder.start().await.unwrap();
+        let run = runtime.runs().start(staged.start(&()).unwrap()).await.unwrap();
+        assert_eq!(run.outcome().await.unwrap().state.name(), "compensation_failed");
+        let id = run.id().to_string();
+        runtime.shutdown().await;
+        id
+    });
+    let store = store.to_str().unwrap();
+    let shown = world.expect(0, &["show", &run, "--store", store]).stdout;
+    for line in [
+        "state      compensation_failed",
+        "undone     1 job",
+        "           not write/ada: Ada has read it",
+    ] {
+        assert!(shown.lines().any(|it| it == line), "no line {line:?} in {shown}");
+    }
+    assert!(shown.contains("error      ") && shown.contains("no paper for bob"), "{shown}");
+    let told = world.expect(0, &["show", &run, "--store", store, "--json"]).stdout;
+    let told: Value = serde_json::from_str(&told).unwrap();
+    let about = &told["error"]["compensation"];
+    assert_eq!((&told["state"], &about["failed"]), (&"compensation_failed".into(), &1.into()));
+    let late = world.expect(2, &["cancel", &run, "--store", store]).stderr;
+    assert!(late.contains("has ended (compensation_failed)"), "{late}");
 }
 
 #[test]

@@ -246,6 +246,10 @@ fn print(found: &Found, hint: &Hint) -> anyhow::Result<()> {
     for related in run.failure.iter().flat_map(|failure| progress::related(failure, &told)) {
         output::line(&format!("           {related}"))?;
     }
+    for (place, undone) in stages::undone(run).iter().enumerate() {
+        let name = if place == 0 { "undone" } else { "" };
+        output::line(&format!("{name:10} {undone}"))?;
+    }
     if let Some(file) = configured_in {
         for setting in thresholds {
             output::line(&format!("threshold  {}", limit(setting, file)))?;

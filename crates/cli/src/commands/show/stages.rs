@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use perennial::{
     engine::workflow::JobKey,
-    records::{JobKind, JobRecord, JobState, RunView},
+    records::{JobKind, JobRecord, JobState, RunRecord, RunView},
 };
 use serde_json::{Value, json};
 
@@ -16,6 +16,29 @@ pub(in super::super) fn is_staged(view: &RunView) -> bool {
     // Only of a plan it is known how far a run has come.
     let has_progress = view.run.progress.is_some();
     has_progress || view.jobs.iter().any(|job| job.kind != JobKind::Step) || view.stages.len() > 1
+}
+
+/// What of its work a run has undone, or is at undoing, and what could not be.
+pub(super) fn undone(run: &RunRecord) -> Vec<String> {
+    let Some(about) = run.failure.as_ref().and_then(|failure| failure.get("compensation")) else {
+        return Vec::new();
+    };
+    let count = |name: &str| about[name].as_u64().unwrap_or(0);
+    let jobs = |count: u64| if count == 1 { "1 job".to_owned() } else { format!("{count} jobs") };
+    let mut told = vec![match about["until"].as_str() {
+        Some(until) => format!("until {until} at most"),
+        None => jobs(count("undone")),
+    }];
+    let failures = about["failures"].as_array().into_iter().flatten();
+    told.extend(failures.map(|failure| {
+        let text = |name: &str| failure[name].as_str().unwrap_or_default();
+        output::brief(&json!(format!("not {}: {}", text("job"), text("message"))), 200)
+    }));
+    let more = count("failed").saturating_sub(told.len() as u64 - 1);
+    told.extend((more > 0).then(|| format!("not {more} more")));
+    let left = count("not_begun");
+    told.extend((left > 0).then(|| format!("not begun for want of time: {}", jobs(left))));
+    told
 }
 
 /// What is printed: a line, or a job with its name at the depth of its group.
