@@ -283,6 +283,33 @@ mod tests {
         assert!(read(&connection, texts[4]).is_empty(), "all goes with its run");
     }
 
+    /// A table that others refer to is built anew while nothing follows these references: what they refer to is looked at
+    /// before it is done, and they are followed again.
+    #[test]
+    fn a_file_in_which_a_row_refers_to_nothing_stays_as_it_is() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        let now = Timestamp::from_micros(7);
+        connection.pragma_update(None, "foreign_keys", true).unwrap();
+        connection.execute_batch(STEPS[0]).unwrap();
+        connection.execute_batch(OF_VERSION_2).unwrap();
+        connection.execute_batch(&older::meta(1)).unwrap();
+        connection.pragma_update(None, "foreign_keys", false).unwrap();
+        connection.execute("UPDATE timers SET run = 'nobody'", []).unwrap();
+        let before = schema_of(&connection);
+        assert!(open(&mut connection, Path::new("x"), now).is_err());
+        assert_eq!(schema_of(&connection), before);
+        let follows = "SELECT foreign_keys FROM pragma_foreign_keys";
+        assert_eq!(connection.query_row(follows, [], |row| row.get(0)), Ok(1_i64));
+        connection.execute("UPDATE timers SET run = 'r'", []).unwrap();
+        open(&mut connection, Path::new("x"), now).unwrap();
+        let kept = "SELECT run || rowid || state FROM runs";
+        assert_eq!(connection.query_row(kept, [], |row| row.get(0)), Ok("r1running".to_owned()));
+        let states = "UPDATE runs SET state = 'compensating'";
+        assert_eq!(connection.execute(states, []), Ok(1));
+        assert!(connection.execute("UPDATE runs SET state = 'undoing'", []).is_err());
+        assert!(connection.execute("UPDATE runs SET finished_at = 9", []).is_err());
+    }
+
     /// What there is: tables and indexes, as they are defined, and the version.
     fn schema_of(connection: &Connection) -> Vec<String> {
         let sql = "SELECT name || ': ' || coalesce(sql, '') FROM sqlite_schema UNION ALL
