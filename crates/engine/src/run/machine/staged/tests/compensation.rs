@@ -263,6 +263,7 @@ async fn while_it_is_undone_nothing_is_asked_of_a_run() {
         Fact::Unpause,
         Fact::Skip { job, why },
         Fact::Limit(StageLimit { stage: "made".to_owned(), most }),
+        Fact::Priority(perennial_core::run::Priority::HIGH),
     ] {
         let refused = play.machine.decide(&*play.workflow, &fact, &circumstances(&play));
         assert_eq!(refused.unwrap_err(), Unchanged::Undoes, "{fact:?}");
