@@ -209,11 +209,14 @@ impl Turns {
         )?;
         let mut waiting = Vec::new();
         for (key, free) in keys {
+            // From the key to its jobs, and not by run: a server that has not counted its tables would look through all of a run
+            // for each.
             waiting.extend(tx.rows(
                 &format!(
-                    "{ASKS} JOIN stages s ON s.run = j.run AND s.stage = j.stage
-                     WHERE k.key = ?1 AND k.parked_since IS NOT NULL AND k.parked_seen > 0 AND j.run = ?2
-                     AND j.state = 'deferred' AND s.state IN ('open', 'sealed') ORDER BY k.parked_since, k.job LIMIT ?3"
+                    "{ASKS} WHERE k.key = ?1 AND k.parked_since IS NOT NULL AND k.parked_seen > 0
+                     AND j.run || '' = ?2 AND j.state || '' = 'deferred' AND (SELECT s.state FROM stages s
+                     WHERE s.run = j.run AND s.stage = j.stage) IN ('open', 'sealed')
+                     ORDER BY k.parked_since, k.job LIMIT ?3"
                 ),
                 (&key, run.as_str(), free.min(int(AT_ONCE as u64))),
                 asks,
@@ -239,23 +242,25 @@ impl Turns {
         journal: &mut Journal,
         due: &mut Vec<Due>,
     ) -> Result<bool, StoreError> {
-        let (mut kept, before) = (Vec::with_capacity(due.len()), self.parked.len());
-        for one in due.drain(..) {
-            if !one.is_keyed {
-                kept.push(one);
-                continue;
-            }
-            let found = tx.row(&format!("{ASKS} WHERE k.job = ?1"), [one.job.lease.job], asks)?;
-            match found {
-                Some(asks) if !take(tx, &asks, 0)? => self.park(tx, journal, &asks)?,
-                Some(asks) => {
-                    self.taken.push(asks.job);
-                    kept.push(one);
-                }
-                None => kept.push(one),
+        let mut asking = Vec::new();
+        for one in due.iter().filter(|one| one.is_keyed) {
+            asking.extend(tx.row(
+                &format!("{ASKS} WHERE k.job = ?1"),
+                [one.job.lease.job],
+                asks,
+            )?);
+        }
+        // In one order everywhere, so that two that take several wait for each other and not in a circle.
+        asking.sort_by(|one, other| one.by.key.cmp(&other.by.key));
+        let before = self.parked.len();
+        for asks in asking {
+            if take(tx, &asks, 0)? {
+                self.taken.push(asks.job);
+            } else {
+                due.retain(|one| one.job.lease.job != asks.job);
+                self.park(tx, journal, &asks)?;
             }
         }
-        *due = kept;
         Ok(self.parked.len() > before && self.parked.len() < AT_ONCE)
     }
 
@@ -362,8 +367,9 @@ fn free(tx: &Tx<'_>, asks: &Asks, called: u32) -> Result<Option<u32>, StoreError
     }
     let now = tx.now();
     let before = tx.row(
-        "SELECT COUNT(*) FROM (SELECT 1 FROM keyed k JOIN jobs j ON j.id = k.job JOIN runs r ON r.run = j.run
-         WHERE k.key = ?1 AND k.parked_since IS NOT NULL AND j.state = 'deferred' AND r.state = 'running'
+        "SELECT COUNT(*) FROM (SELECT 1 FROM keyed k JOIN jobs j ON j.id = k.job
+         WHERE k.key = ?1 AND k.parked_since IS NOT NULL AND j.state || '' = 'deferred'
+         AND (SELECT r.state FROM runs r WHERE r.run = j.run) = 'running'
          AND k.parked_seen > ?2 AND (k.parked_since, k.job) < (?3, ?4) LIMIT ?5) b",
         (
             &asks.by.key,

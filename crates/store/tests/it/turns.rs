@@ -10,7 +10,7 @@ use perennial_core::run::{
 use perennial_core::service::ServiceKey;
 use perennial_store::{
     Admissions, Admits, AfterWait, Claims, Closed, ConcurrencyKey, Decision, JobPart, JobStep,
-    NewJob, NewRun, NewStage, NodeRef, Store, StoreError, Turn, verify,
+    NewJob, NewRun, NewStage, NodeRef, NodeTerms, Store, StoreError, Turn, verify,
 };
 
 use crate::{fixture::*, stores::on_every_store};
@@ -468,4 +468,74 @@ fn rivals_share_a_key() {
         assert_eq!(verify(store).await.unwrap(), []);
     };
     crate::postgres::on_postgres("rivals_share_a_key", crate::postgres::options(), case);
+}
+
+/// Whoever takes several turns at once takes them in one order, whatever that of the jobs: no two nodes wait for each other.
+#[cfg(feature = "postgres")]
+#[test]
+fn rivals_take_several_turns_without_a_deadlock() {
+    const KEYS: usize = 8;
+    let case = async |store: &dyn Store| {
+        let mut nodes = Vec::new();
+        for id in ["up", "down"] {
+            nodes.push(store.register_node_on(id, EXCLUSIVE).await.unwrap().node);
+        }
+        for round in 0..6 {
+            let mut runs = Vec::new();
+            for (id, node) in nodes.iter().enumerate() {
+                let key = |n: usize| if id == 0 { n } else { KEYS - 1 - n };
+                let job = |n: usize| one(&n.to_string(), &format!("k{}", key(n)));
+                let jobs = (0..KEYS).map(job).collect();
+                runs.push(begin(store, &format!("{round}-{id}"), node, jobs).await);
+            }
+            let work = async |place: usize| {
+                let mut done = 0;
+                while done < KEYS {
+                    for held in claim(store, &runs[place], &nodes[place]).await.claimed {
+                        let held = Claims { claimed: vec![held], ..Claims::default() };
+                        end(store, &runs[place], &held, JobState::Succeeded).await;
+                        done += 1;
+                    }
+                }
+            };
+            tokio::join!(work(0), work(1));
+        }
+        assert_eq!(store.status().server.unwrap().retries, 0, "somebody was in the way of another");
+        assert_eq!(verify(store).await.unwrap(), []);
+    };
+    let name = "rivals_take_several_turns_without_a_deadlock";
+    crate::postgres::on_postgres(name, crate::postgres::options(), case);
+}
+
+/// What one turn costs is about what a look without room costs, however many wait for it: also on a server that has not counted yet.
+#[cfg(feature = "postgres")]
+#[test]
+fn a_turn_of_a_long_queue_costs_little() {
+    let case = async |store: &dyn Store| {
+        let terms = NodeTerms { ttl: Duration::from_secs(600), exclusive: true };
+        let node = store.register_node_on("n", terms).await.unwrap().node;
+        let (mut look, mut turn) = (Duration::MAX, Duration::MAX);
+        // How a statement is answered is decided while there is next to nothing, and kept.
+        for many in [40, 2_000] {
+            let jobs = (0..many).map(|n| one(&n.to_string(), "app")).collect();
+            let run = begin(store, &format!("of{many}"), &node, jobs).await;
+            let mut held = claim(store, &run, &node).await;
+            while !claim(store, &run, &node).await.parked.is_empty() {}
+            (look, turn) = (Duration::MAX, Duration::MAX);
+            for _ in 0..many.min(39) {
+                let begun = store.now();
+                assert_eq!(claim(store, &run, &node).await, Claims::default());
+                look = look.min(store.now().since(begun));
+                end(store, &run, &held, JobState::Succeeded).await;
+                let begun = store.now();
+                held = claim(store, &run, &node).await;
+                turn = turn.min(store.now().since(begun));
+                assert_eq!(held.claimed.len(), 1);
+            }
+            end(store, &run, &held, JobState::Succeeded).await;
+        }
+        assert!(turn < look * 15, "a turn takes {turn:?}, a look {look:?}");
+    };
+    let name = "a_turn_of_a_long_queue_costs_little";
+    crate::postgres::on_postgres(name, crate::postgres::options(), case);
 }
