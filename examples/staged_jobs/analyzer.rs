@@ -4,7 +4,7 @@
 
 use std::{
     collections::BTreeSet,
-    fmt,
+    fmt, io,
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -19,7 +19,7 @@ use serde_json::Value;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{mpsc, watch},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use super::{
@@ -58,6 +58,8 @@ pub(crate) struct Bounds {
     pub(crate) connections_max: usize,
     /// How long a connection may take to take a frame, before it is closed.
     pub(crate) taken_within: Duration,
+    /// How long one that follows nothing may say nothing, before it is closed: others wait for its place.
+    pub(crate) said_within: Duration,
 }
 
 impl Default for Bounds {
@@ -67,6 +69,7 @@ impl Default for Bounds {
             works_max: 256,
             connections_max: 64,
             taken_within: Duration::from_secs(10),
+            said_within: Duration::from_secs(10),
         }
     }
 }
@@ -146,9 +149,11 @@ impl Analyzer {
                     }
                     told
                 }
+                // real time: who says nothing has so long
+                () = sleep(self.bounds.said_within), if followed.is_empty() => return,
             };
             let Some(told) = told else { continue };
-            match timeout(self.bounds.taken_within, link.say(&told)).await {
+            match timeout(self.bounds.taken_within, said(&mut link, &told)).await {
                 Ok(Ok(())) => (),
                 Ok(Err(_)) | Err(_) => return,
             }
@@ -220,6 +225,20 @@ impl Analyzer {
 
     fn works(&self) -> MutexGuard<'_, Works> {
         self.works.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Says it; of what is longer than a frame may be, that it is.
+async fn said<S: AsyncRead + AsyncWrite + Unpin>(
+    link: &mut Link<S>,
+    told: &Tell,
+) -> io::Result<()> {
+    match link.say(told).await {
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+            let message = format!("the answer cannot be sent: {error}");
+            link.say(&Tell::Error { id: None, code: Code::TooLarge, message }).await
+        }
+        said => said,
     }
 }
 

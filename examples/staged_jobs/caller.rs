@@ -43,14 +43,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drop for Call<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Call<S> {
-    /// Asks, and waits for the end: nothing else is one. None when the connection has broken.
+    /// Asks, and waits for the end: nothing else is one. It is lost when the connection has broken.
     async fn end<H: Future<Output = ()>>(
         &mut self,
         order: &Order,
         heard: &mut impl FnMut(Progress) -> H,
-    ) -> Option<Result<Value, NoResult>> {
+    ) -> Result<Value, NoResult> {
         let request = Ask::Request { id: self.id.clone(), order: order.clone() };
-        self.link.say(&request).await.ok()?;
+        self.link.say(&request).await.map_err(|error| {
+            // Over no other connection it is shorter.
+            if error.kind() == io::ErrorKind::InvalidInput {
+                NoResult::Told(Code::TooLarge, format!("the order cannot be sent: {error}"))
+            } else {
+                NoResult::Lost(error.to_string())
+            }
+        })?;
         loop {
             match self.link.hear().await {
                 Heard::Frame(Tell::Progress { id, progress }) if id == self.id => {
@@ -59,16 +66,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Call<S> {
                 Heard::Frame(Tell::Result { id, result }) if id == self.id => {
                     // It is there: whether that is heard changes nothing here.
                     let _ = self.link.say(&Ask::Ack { id }).await;
-                    return Some(Ok(result));
+                    return Ok(result);
                 }
                 Heard::Frame(Tell::Error { id, code, message })
                     if id.as_ref().is_none_or(|id| *id == self.id) =>
                 {
-                    return Some(Err(NoResult::Told(code, message)));
+                    return Err(NoResult::Told(code, message));
                 }
                 // Of other work.
                 Heard::Frame(_) => (),
-                Heard::Unreadable(_) | Heard::Closed => return None,
+                Heard::Unreadable(it) => {
+                    return Err(NoResult::Lost(format!("it cannot be understood: {}", it.why)));
+                }
+                Heard::Closed => return Err(NoResult::Lost("it was closed".to_owned())),
             }
         }
     }
@@ -87,6 +97,7 @@ where
     C: Future<Output = io::Result<S>>,
     H: Future<Output = ()>,
 {
+    let mut last = String::new();
     for _ in 0..=AGAIN_MAX {
         let stream = connected(connect()).await.map_err(NoResult::Lost)?;
         let link = Link::new(stream, frame_max);
@@ -94,11 +105,15 @@ where
         let end = call.end(order, &mut heard).await;
         // What was lost is not cancelled: it is fetched.
         call.is_over = true;
-        if let Some(end) = end {
-            return end;
+        match end {
+            Err(NoResult::Lost(why)) => last = why,
+            Ok(_) | Err(NoResult::Told(..)) => return end,
         }
     }
-    Err(NoResult::Lost(format!("{} has closed every connection", order.to)))
+    let (to, many) = (&order.to, AGAIN_MAX + 1);
+    Err(NoResult::Lost(format!(
+        "{to} gave no result over {many} connections; of the last one: {last}"
+    )))
 }
 
 /// Whether somebody answers there, whatever else is done.

@@ -137,10 +137,21 @@ pub(crate) struct Unreadable {
     pub(crate) why: String,
 }
 
+/// How many characters it is told in at most: what somebody has sent is not sent back to them, however long it is.
+const WHY_MAX: usize = 200;
+
 impl Unreadable {
     fn new(code: Code, why: impl fmt::Display) -> Self {
-        Self { code, why: why.to_string() }
+        Self { code, why: shortened(why.to_string(), WHY_MAX) }
     }
+}
+
+fn shortened(mut text: String, max: usize) -> String {
+    if let Some((end, _)) = text.char_indices().nth(max) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
 }
 
 /// What came next.
@@ -183,8 +194,8 @@ fn read<F: Frame>(line: &str) -> Result<F, Unreadable> {
         .map_err(|error| Unreadable::new(Code::Malformed, format!("it is no JSON: {error}")))?;
     let kind = value["type"].as_str().unwrap_or_default();
     if !F::KINDS.contains(&kind) {
-        let known = F::KINDS.join(", ");
-        let why = format!("there is no message of type {kind:.40?}; there is: {known}");
+        let (kind, known) = (shortened(kind.to_owned(), 40), F::KINDS.join(", "));
+        let why = format!("there is no message of type {kind:?}; there is: {known}");
         return Err(Unreadable::new(Code::UnknownType, why));
     }
     serde_json::from_value(value)

@@ -13,7 +13,7 @@ use std::{
 use futures_util::stream::poll_fn;
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, duplex},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream, duplex},
     sync::{Mutex, mpsc},
 };
 
@@ -31,6 +31,7 @@ const BOUNDS: Bounds = Bounds {
     works_max: 2,
     connections_max: 8,
     taken_within: Duration::from_secs(10),
+    said_within: Duration::from_secs(7_200),
 };
 
 /// What a tool does next.
@@ -159,7 +160,12 @@ fn code(told: &Tell) -> Code {
 #[tokio::test(start_paused = true)]
 async fn what_is_no_message_is_answered_with_an_error_and_the_connection_stays() {
     let long = format!(r#"{{"type":"ping","nonce":1,"why":"{}"}}"#, "x".repeat(3 * FRAME_MAX));
-    let cases: [(&[u8], &str); 14] = [
+    let (dance, sung) = ("dance".repeat(70), "\\n".repeat(150));
+    let dance = format!(r#"{{"type":"{dance}"}}"#);
+    let sung = format!(r#"{{"type":"ping","nonce":"{sung}"}}"#);
+    let unknown =
+        format!(r#"{{"type":"follow","id":{{"job":"{}","attempt":1}}}}"#, "x".repeat(340));
+    let cases: [(&[u8], &str); 17] = [
         (b"", "malformed"),
         (b"{", "malformed"),
         (b"hello", "malformed"),
@@ -174,6 +180,10 @@ async fn what_is_no_message_is_answered_with_an_error_and_the_connection_stays()
         (br#"{"type":3}"#, "unknown_type"),
         (br#"{"type":"dance","nonce":1}"#, "unknown_type"),
         (long.as_bytes(), "too_large"),
+        // What was sent is not sent back at length.
+        (dance.as_bytes(), "unknown_type"),
+        (sung.as_bytes(), "malformed"),
+        (unknown.as_bytes(), "too_large"),
     ];
     at_a_desk(BOUNDS, async |desk| {
         let (reads, mut writes) = tokio::io::split(desk.stream());
@@ -351,12 +361,41 @@ async fn a_connection_that_breaks_is_made_again_and_the_result_fetched() {
         };
         let lost = ask(connect, FRAME_MAX, &own, &order, async |_| ()).await.unwrap_err();
         let NoResult::Lost(why) = lost else { panic!("{lost:?}") };
-        assert_eq!((why.as_str(), tries), ("fake has closed every connection", 4));
+        let closed = "fake gave no result over 4 connections; of the last one: broken pipe";
+        assert_eq!((why.as_str(), tries), (closed, 4));
         let refuse = || std::future::ready(Err::<DuplexStream, _>(io::Error::other("no way")));
         let lost = ask(refuse, FRAME_MAX, &own, &order, async |_| ()).await.unwrap_err();
         assert!(matches!(lost, NoResult::Lost(why) if why == "no way"));
     })
     .await;
+}
+
+/// What will never be sent is not tried again, and it is told why there is no result.
+#[tokio::test(start_paused = true)]
+async fn an_order_that_is_too_long_or_an_answer_that_is_none_is_told_as_such() {
+    let (own, mut tries) = (id("a", 1), 0);
+    let connect = || {
+        tries += 1;
+        std::future::ready(Ok(duplex(64).0))
+    };
+    let long = Order { code: "x".repeat(FRAME_MAX), ..order() };
+    let refused = ask(connect, FRAME_MAX, &own, &long, async |_| ()).await.unwrap_err();
+    let NoResult::Told(Code::TooLarge, why) = refused else { panic!("{refused:?}") };
+    assert!(why.starts_with("the order cannot be sent: ") && why.contains("400"), "{why}");
+    assert_eq!(tries, 1);
+
+    // Somebody else is at its address, who talks otherwise.
+    let kept = Mutex::new(Vec::new());
+    let connect = || async {
+        let (near, mut far) = duplex(1 << 10);
+        far.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await?;
+        kept.lock().await.push(far);
+        Ok(near)
+    };
+    let lost = ask(connect, FRAME_MAX, &own, &order(), async |_| ()).await.unwrap_err();
+    let NoResult::Lost(why) = lost else { panic!("{lost:?}") };
+    assert!(why.contains("fake gave no result over 4 connections"), "{why}");
+    assert!(why.contains("it cannot be understood: it is no JSON"), "{why}");
 }
 
 /// Proves B48.
@@ -453,6 +492,43 @@ async fn who_reads_nothing_is_left_after_a_while() {
         };
         let (left, ()) = tokio::join!(deaf.write_all(pings.as_bytes()), others);
         assert_eq!(left.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    })
+    .await;
+}
+
+/// Those who say nothing keep nobody out, be it half a line that they have said; who follows work may be silent.
+#[tokio::test(start_paused = true)]
+async fn who_says_nothing_is_left_after_a_while() {
+    let bounds = Bounds { connections_max: 3, said_within: Duration::from_secs(10), ..BOUNDS };
+    at_a_desk(bounds, async |desk| {
+        let (mut follows, own) = (desk.link(), id("a", 1));
+        assert_eq!(asked(&mut follows, &request(&own)).await, Tell::Ack { id: own.clone() });
+        let (mute, mut slow) = (desk.stream(), desk.stream());
+        slow.write_all(br#"{"type":"pi"#).await.unwrap();
+        let mut next = desk.link();
+        assert_eq!(asked(&mut next, &Ask::Ping { nonce: 1 }).await, Tell::Pong { nonce: 1 });
+        for mut left in [mute, slow] {
+            let mut rest = Vec::new();
+            assert_eq!(left.read_to_end(&mut rest).await.unwrap(), 0, "it is closed");
+        }
+        desk.tool_does(Step::End(Ok(json!(7))));
+        assert_eq!(heard(&mut follows).await, Tell::Result { id: own, result: json!(7) });
+    })
+    .await;
+}
+
+/// An acknowledgement of somebody whom it was not sent to takes the result from nobody who follows it.
+#[tokio::test(start_paused = true)]
+async fn a_result_that_somebody_else_acknowledges_reaches_who_follows_it() {
+    at_a_desk(BOUNDS, async |desk| {
+        let (mut link, mut other, own) = (desk.link(), desk.link(), id("a", 1));
+        asked(&mut link, &request(&own)).await;
+        desk.tool_does(Step::End(Ok(json!(7))));
+        desk.ended.lock().await.recv().await.unwrap();
+        other.say(&Ask::Ack { id: own.clone() }).await.unwrap();
+        let gone = asked(&mut other, &Ask::Ack { id: own.clone() }).await;
+        assert_eq!(code(&gone), Code::UnknownWork, "it was acknowledged");
+        assert_eq!(heard(&mut link).await, Tell::Result { id: own, result: json!(7) });
     })
     .await;
 }
