@@ -11,6 +11,8 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example shows what it does")]
 
+#[path = "staged_jobs/asked.rs"]
+mod asked;
 #[path = "staged_jobs/import.rs"]
 mod import;
 #[path = "staged_jobs/imported.rs"]
@@ -26,12 +28,19 @@ use std::sync::{
     Arc,
     atomic::{AtomicU32, Ordering},
 };
-use std::{path::Path, process::ExitCode, time::Duration};
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+    time::Duration,
+};
 
 use perennial::{Store, engine::workflow::RetryPolicy};
 
-use self::platform::{Platform, Terms};
-use self::program::{Told, Wish, study};
+use self::{
+    asked::Asked,
+    platform::{Platform, Terms},
+    program::{Told, study},
+};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -47,13 +56,13 @@ async fn main() -> ExitCode {
 }
 
 async fn work(words: &[&str]) -> Told {
+    let asked = Asked::of(words)?;
     let temporary = tempfile::tempdir()?;
-    let (folder, pace) = match words {
+    let (folder, pace) = match asked {
         // Slowly enough to be looked at.
-        ["study" | "retry", folder, ..] => (Path::new(folder), Duration::from_millis(700)),
-        _ => (temporary.path(), Duration::from_millis(40)),
+        Asked::Study { folder, .. } => (folder, Duration::from_millis(700)),
+        Asked::Usual(_) | Asked::Import { .. } => (temporary.path(), Duration::from_millis(40)),
     };
-    std::fs::create_dir_all(folder)?;
     let paid = Arc::new(AtomicU32::new(0));
     let counts = paid.clone();
     let notes = move |note: &str| {
@@ -62,16 +71,16 @@ async fn work(words: &[&str]) -> Told {
     let retry = RetryPolicy { base_ms: 20, ..RetryPolicy::PROVIDER };
     let platform = Platform::new(folder, Terms { pace, retry, notes: Arc::new(notes) });
     let own = || Store::sqlite(folder.join("runs.db"));
-    match words {
-        ["study", _] => study(&platform, own(), Wish::GoOn).await?,
-        ["study", _, url] => study(&platform, url.parse()?, Wish::GoOn).await?,
-        ["retry", _] => study(&platform, own(), Wish::Retry).await?,
-        ["retry", _, url] => study(&platform, url.parse()?, Wish::Retry).await?,
-        ["import", record, path] => imported::tell(&platform, Path::new(record), path).await?,
-        [] => usual::three_ways(&platform, own()).await?,
-        [path] => usual::three_ways(&platform, Store::sqlite(path)).await?,
-        _ => return Err("what this means is at the top of examples/staged_jobs.rs".into()),
+    match asked {
+        Asked::Study { server, wish, .. } => {
+            let store = server.map_or_else(|| Ok(own()), str::parse)?;
+            study(&platform, folder, store, wish).await?;
+        }
+        Asked::Import { record, path } => imported::tell(&platform, record, path).await?,
+        Asked::Usual(None) => usual::three_ways(&platform, own()).await?,
+        Asked::Usual(Some(path)) => usual::three_ways(&platform, Store::sqlite(path)).await?,
     }
-    println!("\nThe model was paid for {} replies.", paid.load(Ordering::SeqCst));
+    let paid = paid.load(Ordering::SeqCst);
+    writeln!(io::stdout(), "\nThis process paid the model for {paid} replies.")?;
     Ok(())
 }

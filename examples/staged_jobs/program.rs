@@ -3,7 +3,9 @@
 
 use std::{
     error::Error,
+    hash::{BuildHasher, Hasher, RandomState},
     io::{self, Write as _},
+    path::Path,
 };
 
 use perennial::{
@@ -28,12 +30,25 @@ pub(crate) enum Wish {
 }
 
 /// Until the run has ended, or the process is told to stop: then what is under way ends or is given back, and that is told.
-pub(crate) async fn study(platform: &Platform, store: Store, wish: Wish) -> Told {
+pub(crate) async fn study(platform: &Platform, folder: &Path, store: Store, wish: Wish) -> Told {
+    let store = match wish {
+        Wish::GoOn => {
+            let refused = |error| {
+                let folder = folder.display();
+                format!("the folder {folder} cannot be made: {error}; name one that can be written")
+            };
+            std::fs::create_dir_all(folder).map_err(refused)?;
+            store
+        }
+        // Where there is none, none is begun.
+        Wish::Retry => store.must_exist(),
+    };
     let shared = store.is_shared();
     let mut builder = platform.on(store).adoption(Adoption::AtBoot);
     if shared {
-        // Each process is a node of its own there.
-        builder = builder.node(format!("study-{}", std::process::id()));
+        // Each process is a node of its own there, on whatever machine: its number is one of this machine.
+        let dice = RandomState::new().build_hasher().finish();
+        builder = builder.node(format!("study-{}-{dice:x}", std::process::id()));
     }
     let runtime = builder.start().await?;
     let worked = tokio::select! {

@@ -6,12 +6,15 @@ use perennial::{Store, engine::workflow::RetryPolicy};
 use perennial_testkit::{PerennialBinary, RunningBinary, postgres};
 
 use self::{
+    asked::Asked,
     platform::{Platform, Terms},
     program::{Wish, study},
 };
 use crate::world::{SOON, World, json_lines};
 
 // The rooms of the example themselves.
+#[path = "../../examples/staged_jobs/asked.rs"]
+mod asked;
 #[path = "../../examples/staged_jobs/platform.rs"]
 #[expect(dead_code, reason = "the example shows more of what came of it")]
 mod platform;
@@ -22,6 +25,7 @@ mod program;
 const DRAINED: Duration = Duration::from_secs(11);
 const STORE: &str = "STUDY_STORE";
 const WISH: &str = "STUDY_WISH";
+const FOLDER: &str = "STUDY_FOLDER";
 
 /// The example's program, with its own pace.
 #[test]
@@ -30,13 +34,13 @@ fn the_program() {
     let Ok(store) = std::env::var(STORE) else { return };
     let retry = RetryPolicy { base_ms: 20, ..RetryPolicy::PROVIDER };
     let pace = Duration::from_millis(250);
-    let platform = Platform::new(
-        &std::env::current_dir().unwrap(),
-        Terms { pace, retry, notes: std::sync::Arc::new(|_| ()) },
-    );
+    let folder = std::env::var_os(FOLDER)
+        .map_or_else(|| std::env::current_dir().unwrap(), std::path::PathBuf::from);
+    let platform =
+        Platform::new(&folder, Terms { pace, retry, notes: std::sync::Arc::new(|_| ()) });
     let wish = if std::env::var(WISH).is_ok() { Wish::Retry } else { Wish::GoOn };
     let executor = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    executor.block_on(study(&platform, store.parse::<Store>().unwrap(), wish)).unwrap();
+    executor.block_on(study(&platform, &folder, store.parse::<Store>().unwrap(), wish)).unwrap();
 }
 
 fn program(world: &World, store: &str) -> PerennialBinary {
@@ -88,6 +92,58 @@ const ENDS: [&str; 12] = [
     "analysis 4:swift:chat succeeded",
     "analysis 5:swift:shop skipped",
 ];
+
+/// What is not meant makes nothing: no file that is called like a word, and no folder.
+#[test]
+fn words_are_understood_before_anything_is_made_of_them() {
+    let study = |server, wish| Asked::Study { folder: "apps".as_ref(), server, wish };
+    let server = "postgres://there";
+    let cases: [(&[&str], Asked<'_>); 7] = [
+        (&[], Asked::Usual(None)),
+        (&["./study"], Asked::Usual(Some("./study".as_ref()))),
+        (&["study", "apps"], study(None, Wish::GoOn)),
+        (&["study", "apps", server], study(Some(server), Wish::GoOn)),
+        (&["retry", "apps"], study(None, Wish::Retry)),
+        (&["retry", "apps", server], study(Some(server), Wish::Retry)),
+        (&["import", "old", "new"], Asked::Import { record: "old".as_ref(), path: "new" }),
+    ];
+    for (words, asked) in cases {
+        assert_eq!(Asked::of(words), Ok(asked));
+    }
+    let refused: [(&[&str], &str); 9] = [
+        (&["--help"], "`--help` means nothing here"),
+        (&["study", ""], "`` means nothing here"),
+        (&["study"], "its FOLDER is missing"),
+        (&["retry"], "its FOLDER is missing"),
+        (&["import"], "it takes a RECORD and a PATH"),
+        (&["import", "old"], "it takes a RECORD and a PATH"),
+        (&["apps", "study"], "`study` is too much, or not meant"),
+        (&["stduy", "apps"], "`apps` is too much, or not meant"),
+        (&["study", "apps", server, "more"], "is too much, or not meant"),
+    ];
+    for (words, why) in refused {
+        let told = Asked::of(words).unwrap_err();
+        assert!(
+            told.contains(why) && told.contains("\nusage: staged_jobs [PATH], or study FOLDER"),
+            "{told}"
+        );
+    }
+}
+
+/// A folder that cannot be had is named, and a study that is not there is not begun by a retry.
+#[test]
+fn a_folder_that_is_none_is_told() {
+    let world = World::new();
+    std::fs::write(world.path("file"), "").unwrap();
+    let store = format!("sqlite:{}", world.path("file/runs.db").display());
+    let told = program(&world, &store).env(FOLDER, world.path("file")).run(SOON).unwrap();
+    assert!(told.stderr.contains("/file cannot be made: "), "{told:?}");
+    let store = format!("sqlite:{}", world.path("nowhere/runs.db").display());
+    let none = program(&world, &store).env(FOLDER, world.path("nowhere")).env(WISH, "retry");
+    let told = none.run(SOON).unwrap();
+    assert!(told.stderr.contains("there is none at "), "{told:?}");
+    assert!(!world.path("nowhere").exists());
+}
 
 /// 19.3.2 and 19.3.4, as a person meets them: killed, then stopped, each time started again; and what failed is made again.
 #[test]
