@@ -98,8 +98,14 @@ impl Group for Rooms {
     type Out = u32;
 
     fn expand(&self, app: &String) -> Vec<Child> {
-        // One that waits for its own group.
-        let of = if app == "loop" { "app/loop".to_owned() } else { format!("room/{app}") };
+        let of = match app.as_str() {
+            // One that waits for its own group.
+            "loop" => "app/loop".to_owned(),
+            // Each waits for the other.
+            "yin" => "app/yang".to_owned(),
+            "yang" => "app/yin".to_owned(),
+            app => format!("room/{app}"),
+        };
         let room = |key: &str| Child::activity::<Visit>(key, app).concurrency_key(&of, 1);
         vec![room("hall"), room("attic"), room("cellar")]
     }
@@ -225,12 +231,20 @@ async fn who_waits_for_a_turn_says_so_and_is_in_nobodys_way() {
     visit.has_begun(1).await;
     let waits = runtime.runs().start(named("waits", &tours, &tour(&["shop"]))).await.unwrap();
     let why = explained(&waits, "visits/0:shop", |it| matches!(it, Explanation::Turn { .. })).await;
-    let Explanation::Turn { key, limit, since } = why else { unreachable!("it was looked at") };
+    let Explanation::Turn { key, limit, since, held_by } = why else { panic!("{why:?}") };
     assert_eq!((key.as_str(), limit, since.is_some()), ("app/shop", 1, true));
+    assert_eq!(held_by.unwrap().to_string(), "step visits/0:shop of run first");
+    // While it is paused nothing else lets it go on.
+    waits.pause().await.unwrap();
+    let why = waits.explain(&JobKey::new("visits/0:shop")).await.unwrap();
+    assert!(matches!(why, Explanation::RunPaused { .. }), "{why:?}");
+    waits.unpause().await.unwrap();
+    let why = waits.explain(&JobKey::new("visits/0:shop")).await.unwrap();
+    assert!(matches!(why, Explanation::Turn { .. }), "{why:?}");
     // Noted when its run has done what it can, which is not told to anybody.
     let told = timeout(SOON, async {
         loop {
-            if let Some(told) = waits.waits_for() {
+            if let Some(told) = waits.waits_for().filter(|told| told.why == WaitsWhy::Turn) {
                 return told;
             }
             sleep(Duration::from_millis(10)).await; // real time
@@ -314,6 +328,32 @@ async fn a_child_with_the_key_of_its_group_is_refused() {
     let group = view.jobs.iter().find(|job| job.key.as_str() == "visits/0:loop").unwrap();
     let why = group.result.as_ref().unwrap()["message"].as_str().unwrap();
     assert!(why.contains("child `hall` has the concurrency key `app/loop`"), "{why}");
+    drop(run);
+    runtime.shutdown().await;
+}
+
+/// Groups that wait for each other's key do so until somebody ends one of them; each says for whom it waits.
+#[tokio::test(flavor = "multi_thread")]
+async fn groups_that_wait_for_each_other_say_so_and_one_ends_with_the_other() {
+    let visit = Visit::new(9);
+    let tours = tours(&visit);
+    let runtime = up(None, &tours, 1).await;
+    let tour = Tour { grouped: true, ..tour(&["yin", "yang"]) };
+    let run = runtime.runs().start(named("circle", &tours, &tour)).await.unwrap();
+    let mut events = run.events(1);
+    for _ in ["yin", "yang"] {
+        while timeout(SOON, events.next()).await.unwrap().unwrap().kind != "group_expanded" {}
+    }
+    for (group, other) in [("0:yin", "1:yang"), ("1:yang", "0:yin")] {
+        let is_held = |it: &Explanation| {
+            let Explanation::Turn { held_by: Some(by), .. } = it else { return false };
+            by.to_string() == format!("step visits/{other} of run circle")
+        };
+        explained(&run, &format!("visits/{group}/attic"), is_held).await;
+    }
+    assert!(run.skip(&JobKey::new("visits/0:yin"), "nobody else ends it").await.unwrap());
+    assert_eq!(end(&run).await, "partially_succeeded");
+    assert_eq!(visit.most(), BTreeMap::from([("yang".to_owned(), 1)]));
     drop(run);
     runtime.shutdown().await;
 }

@@ -112,7 +112,7 @@ pub mod records {
     pub use perennial_store::{
         Accepted, AttemptRecord, BeatRecord, CallRecord, CheckpointRecord, ConcurrencyKey,
         Deferral, EventRecord, JobRecord, Keyed, NewWait, NodeRecord, RemovedRun, Retained, Rule,
-        RunRecord, RunSummary, RunView, SignalKind, SignalRecord, Turn, VerifyStep, Violation,
-        WaitEnd, WaitKind, WaitRecord,
+        RunRecord, RunSummary, RunView, SignalKind, SignalRecord, Turn, TurnHolder, VerifyStep,
+        Violation, WaitEnd, WaitKind, WaitRecord,
     };
 }

@@ -44,7 +44,7 @@ pub use self::{
         InstanceStepped,
     },
     slot::{SLOT_FENCE, SlotGiven, SlotHolder, SlotRecord, SlotTaken},
-    turn::{ConcurrencyKey, Keyed, Turn},
+    turn::{ConcurrencyKey, Keyed, Turn, TurnHolder},
     wait::{
         Accepted, AfterWait, Deferral, NewSignal, NewWait, SignalKind, SignalRecord, WaitDefault,
         WaitEnd, WaitEnded, WaitKind, WaitRecord,

@@ -305,7 +305,9 @@ pub(super) fn waits_for_turn(job: &JobRecord) -> bool {
 fn deferred(job: &JobRecord) -> String {
     let Some(deferral) = &job.deferral else { return format!("step {}: is deferred", job.key) };
     if waits_for_turn(job) {
-        return format!("step {}: waits for {}", job.key, deferral.cause);
+        let holder = job.keyed.as_ref().and_then(|keyed| keyed.held_by.as_ref());
+        let holder = holder.map(|it| format!("; {it} has it")).unwrap_or_default();
+        return format!("step {}: waits for {}{holder}", job.key, deferral.cause);
     }
     format!(
         "step {}: waits for `{}`, which is not available; it looks again at {}, and {}s at {}",

@@ -110,8 +110,9 @@ fn words(why: &Explanation) -> String {
         Explanation::Unavailable { what, then, .. } => {
             format!("waits for {}, which is not available; else it {then}s", quoted(what))
         }
-        Explanation::Turn { key, limit, .. } => {
-            format!("waits for its turn with the key {}, {limit} at a time", quoted(key))
+        Explanation::Turn { key, limit, held_by, .. } => {
+            let holder = held_by.as_ref().map(|it| format!("; {it} has it")).unwrap_or_default();
+            format!("waits for its turn with the key {}, {limit} at a time{holder}", quoted(key))
         }
         Explanation::Suspended { name, default, .. } => {
             format!("waits for {}; else: {default}", quoted(name))

@@ -6,7 +6,7 @@ use perennial_core::{
     Timestamp,
     run::{JobState, RunState, SkipReason},
 };
-use perennial_store::{JobRecord, Keyed, RunView, Turn, WaitKind, WaitRecord};
+use perennial_store::{JobRecord, Keyed, RunView, Turn, TurnHolder, WaitKind, WaitRecord};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -153,6 +153,9 @@ pub enum Explanation {
         /// Since when it waits.
         #[serde(serialize_with = "as_text_if_any")]
         since: Option<Timestamp>,
+        /// Who has it: of several one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        held_by: Option<TurnHolder>,
     },
     /// It waits for a signal, an answer or an instant.
     Suspended {
@@ -274,8 +277,14 @@ pub(crate) fn explain(
         }
         JobState::Leased => leased(view, job),
         JobState::Deferred => match (&job.keyed, &job.deferral) {
-            (Some(Keyed { by, turn: Turn::Waits, since }), _) => {
-                Explanation::Turn { key: by.key.clone(), limit: by.most.get(), since: *since }
+            (Some(Keyed { by, turn: Turn::Waits, since, held_by }), _) => {
+                // A run that does not go on does not look for its turn.
+                at_rest(view, known).unwrap_or_else(|| Explanation::Turn {
+                    key: by.key.clone(),
+                    limit: by.most.get(),
+                    since: *since,
+                    held_by: held_by.clone(),
+                })
             }
             (_, Some(deferral)) => Explanation::Unavailable {
                 what: known.service.clone().unwrap_or_else(|| deferral.cause.clone()),
@@ -305,15 +314,15 @@ pub(crate) fn explain(
     }
 }
 
-/// What keeps a job that is ready from being claimed.
-fn barred(view: &RunView, job: &JobRecord, now: Timestamp, known: &Known) -> Explanation {
+/// Why nothing of the run is claimed, if that is so.
+fn at_rest(view: &RunView, known: &Known) -> Option<Explanation> {
     let run = &view.run;
     if let Some(reason) = &known.parked {
-        return Explanation::Quarantined { reason: reason.clone() };
+        return Some(Explanation::Quarantined { reason: reason.clone() });
     }
     match run.state {
-        RunState::Paused => return Explanation::RunPaused { until: run.deadline },
-        RunState::Cancelling => return Explanation::Cancelling { until: run.deadline },
+        RunState::Paused => return Some(Explanation::RunPaused { until: run.deadline }),
+        RunState::Cancelling => return Some(Explanation::Cancelling { until: run.deadline }),
         RunState::Pending
         | RunState::Running
         | RunState::Compensating
@@ -324,8 +333,13 @@ fn barred(view: &RunView, job: &JobRecord, now: Timestamp, known: &Known) -> Exp
         | RunState::Cancelled
         | RunState::CompensationFailed => (),
     }
-    if !run.owner_alive {
-        return Explanation::Interrupted;
+    (!run.owner_alive).then_some(Explanation::Interrupted)
+}
+
+/// What keeps a job that is ready from being claimed.
+fn barred(view: &RunView, job: &JobRecord, now: Timestamp, known: &Known) -> Explanation {
+    if let Some(why) = at_rest(view, known) {
+        return why;
     }
     if let Some(due) = job.run_after.filter(|due| *due > now) {
         let cause =

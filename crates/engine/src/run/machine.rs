@@ -778,7 +778,12 @@ impl Machine {
                 wait: None,
                 uses: job.part.uses,
                 priority: job.part.priority,
-                keyed: job.part.limit.map(|by| Keyed { by, turn: Turn::None, since: None }),
+                keyed: job.part.limit.map(|by| Keyed {
+                    by,
+                    turn: Turn::None,
+                    since: None,
+                    held_by: None,
+                }),
             };
             if is_again {
                 self.jobs.change(*id, |job| *job = made);

@@ -1,8 +1,11 @@
 //! Limits across runs.
 
-use std::num::NonZeroU32;
+use std::{fmt, num::NonZeroU32};
 
-use perennial_core::Timestamp;
+use perennial_core::{
+    Timestamp,
+    run::{JobKey, RunId},
+};
 
 /// A limit across runs: of all jobs of the store with this key, only so many are under way at a time. Others wait, deferred, and
 /// stand in nobody's way.
@@ -37,7 +40,8 @@ impl ConcurrencyKey {
 /// ```
 /// use perennial_store::{ConcurrencyKey, Keyed, Turn};
 ///
-/// let waits = Keyed { by: ConcurrencyKey::one("app/shop"), turn: Turn::Waits, since: None };
+/// let by = ConcurrencyKey::one("app/shop");
+/// let waits = Keyed { by, turn: Turn::Waits, since: None, held_by: None };
 /// assert_ne!(waits.turn, Turn::None);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +52,32 @@ pub struct Keyed {
     pub turn: Turn,
     /// Since when it waits for it.
     pub since: Option<Timestamp>,
+    /// Who has a turn with the key while this one waits: the one with the first place.
+    pub held_by: Option<TurnHolder>,
+}
+
+/// A job that has its turn with a key, of whatever run.
+///
+/// ```
+/// use perennial_core::run::{JobKey, RunId};
+/// use perennial_store::TurnHolder;
+///
+/// let holder = TurnHolder { run: RunId::parse("study")?, job: JobKey::new("analysis/shop") };
+/// assert_eq!(holder.to_string(), "step analysis/shop of run study");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct TurnHolder {
+    /// Its run.
+    pub run: RunId,
+    /// Its key there.
+    pub job: JobKey,
+}
+
+impl fmt::Display for TurnHolder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "step {} of run {}", self.job, self.run)
+    }
 }
 
 /// Whether it is the turn of a job that has a key.

@@ -22,7 +22,7 @@ use super::{
     wait,
 };
 use crate::{
-    AfterWait, Claimed, ConcurrencyKey, Deferral, JobRecord, Keyed, StoreError, Turn,
+    AfterWait, Claimed, ConcurrencyKey, Deferral, JobRecord, Keyed, StoreError, Turn, TurnHolder,
     transaction::{Tx, int},
 };
 
@@ -54,8 +54,11 @@ pub(crate) fn declare(tx: &Tx<'_>, job: i64, by: &ConcurrencyKey) -> Result<(), 
 pub(crate) fn add_keys(tx: &Tx<'_>, run: &RunId, jobs: &mut [JobRecord]) -> Result<(), StoreError> {
     let rows = tx.rows(
         "SELECT k.job, k.key, k.most, k.parked_since IS NOT NULL AND j.state = 'deferred',
-         EXISTS (SELECT 1 FROM turns t WHERE t.job = k.job), k.parked_since
-         FROM keyed k JOIN jobs j ON j.id = k.job WHERE j.run = ?1 ORDER BY k.job",
+         EXISTS (SELECT 1 FROM turns t WHERE t.job = k.job), k.parked_since, h.run, h.key
+         FROM keyed k JOIN jobs j ON j.id = k.job
+         LEFT JOIN turns t ON k.parked_since IS NOT NULL AND t.key = k.key
+         AND t.place = (SELECT MIN(f.place) FROM turns f WHERE f.key = k.key)
+         LEFT JOIN jobs h ON h.id = t.job WHERE j.run = ?1 ORDER BY k.job",
         [run.as_str()],
         |row| {
             let (job, by) =
@@ -67,7 +70,10 @@ pub(crate) fn add_keys(tx: &Tx<'_>, run: &RunId, jobs: &mut [JobRecord]) -> Resu
                 (false, false) => Turn::None,
             };
             let since = row.instant_maybe()?.filter(|_| turn == Turn::Waits);
-            Ok((job, Keyed { by, turn, since }))
+            let of = row.read(|run: Option<String>| run.map(RunId::parse).transpose())?;
+            let holder = of.zip(row.get::<Option<String>>()?).filter(|_| turn == Turn::Waits);
+            let held_by = holder.map(|(run, job)| TurnHolder { run, job: JobKey::new(job) });
+            Ok((job, Keyed { by, turn, since, held_by }))
         },
     )?;
     for (job, keyed) in rows {

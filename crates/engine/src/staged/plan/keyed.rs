@@ -36,7 +36,9 @@ impl Stage {
     ///
     /// Whoever finds its key full waits, deferred, in the order in which they came: that uses no attempt, no place, and nothing
     /// waits behind it. An attempt keeps its turn until it ends, a group until all of its children have; children have keys of
-    /// their own ([`Child::concurrency_key`](crate::staged::Child::concurrency_key)).
+    /// their own ([`Child::concurrency_key`](crate::staged::Child::concurrency_key)). Two groups of which each has the key that the
+    /// children of the other want wait for each other until somebody cancels one, or its time is over: an explanation of such a child
+    /// tells who has its key.
     ///
     /// ```
     /// use perennial::engine::staged::{Feed, JobSpec, Stage};
