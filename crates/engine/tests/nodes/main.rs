@@ -12,6 +12,7 @@ mod poison;
 mod room;
 mod settings;
 mod takeover;
+mod turns;
 mod upgrade;
 mod weather;
 mod work;

@@ -31,10 +31,15 @@ impl Shell {
         let rooms = &self.services.rooms;
         let most = self.services.settings.claim_batch;
         let (due, turns) = (machine.due(self.store().now(), most as usize), machine.asks_turns());
-        let wanted = u32::try_from(due + turns).unwrap_or(most).min(most);
-        let claimant = self.claimant().filter(|_| wanted > 0);
+        let claimant = self.claimant().filter(|_| due + turns > 0);
         let room = match claimant {
-            Some(_) => rooms.take(&self.run, wanted as usize, machine.urgency()),
+            Some(_) => {
+                // What waits for its turn takes what is free, and waits for no room before it can go: a run that waits for rooms
+                // that it has no use for would be told of each that it gives back.
+                let mut room = rooms.take(&self.run, due, machine.urgency());
+                room.extend(rooms.take_free(turns.min((most as usize).saturating_sub(room.len()))));
+                room
+            }
             None => {
                 rooms.leave(&self.run);
                 Vec::new()
@@ -71,6 +76,8 @@ impl Shell {
                 for job in admitted {
                     machine.has_turn(job, now);
                 }
+                // They are due now, and wait for room.
+                again |= !ready.is_empty();
                 for job in ready {
                     machine.is_ready(job, now);
                 }
