@@ -15,7 +15,7 @@ fn those_who_only_look_or_continue_create_no_store() {
     for args in [&["runs"][..], &["show", "a"], &["resume", "a"], &["resume", "--all"]] {
         let output = world.expect(9, args);
         assert!(output.stderr.contains("there is none at perennial.db"), "{}", output.stderr);
-        assert!(output.stderr.contains("`run` creates one"), "{}", output.stderr);
+        assert!(output.stderr.contains("starting a run creates one"), "{}", output.stderr);
         assert_eq!(world.entries(), before, "{args:?}");
     }
 }
@@ -114,5 +114,5 @@ fn a_store_whose_lock_is_out_of_reach_is_looked_at() {
     let refused = world.expect(9, &["purge", "r"]);
     assert!(refused.stderr.contains("perennial.db.lock: "), "{refused:?}");
     let absent = world.expect(9, &["runs", "--store", "absent.db"]);
-    assert!(absent.stderr.contains("`run` creates one"), "{absent:?}");
+    assert!(absent.stderr.contains("starting a run creates one"), "{absent:?}");
 }

@@ -208,6 +208,9 @@ async fn a_run_that_is_made_more_urgent_passes_others_for_room_and_for_places() 
         assert!(runs[0].set_priority(Priority::LOW).await.unwrap());
         let view = runs[3].view().await.unwrap();
         assert_eq!(view.run.priority, Priority::URGENT);
+        let tree = host.runtime.tree();
+        let shown = tree.nodes.iter().find(|node| node.path == "/perennial/runs/first").unwrap();
+        assert_eq!(shown.detail["priority"], -50);
         host.end(&runs).await;
         let late = runs[0].set_priority(Priority::HIGH).await;
         assert!(matches!(late, Err(RunError::Ended { .. })), "{late:?}");

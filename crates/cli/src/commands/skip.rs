@@ -3,8 +3,8 @@
 
 use perennial::{
     Config, RunState, StoreError,
-    engine::workflow::JobKey,
-    records::{RunError, RunView},
+    engine::workflow::{JobKey, SkipReason},
+    records::{JobRecord, RunError, RunView},
 };
 use serde_json::json;
 
@@ -39,6 +39,11 @@ pub(super) async fn skip(args: SkipArgs) -> anyhow::Result<i32> {
     runtime.shutdown().await;
     let (before, step, changed, view) = skipped.map_err(|error| hint::refused(&error, &hint))?;
     let changed = changed.map_err(|error| refused(&args, &before, &error, &hint))?;
+    let is_skipped = |job: &JobRecord| job.key == step && job.skipped == Some(SkipReason::Operator);
+    if !changed && !view.jobs.iter().any(is_skipped) {
+        let text = format!("run {run} is {}: no step of it is skipped any more", view.run.state);
+        return Err(failed_with(exit::USAGE, text, hint.show(run.as_str())));
+    }
     if args.output.json {
         output::json(&json!({
             "type": "skip",

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use perennial_core::{
     ExitReason, FailureClass,
     failure::Failure,
-    run::{InvalidTransition, JobState, RunId, RunState},
+    run::{InvalidTransition, JobState, Priority, RunId, RunState},
 };
 use perennial_store::{Committed, Decision, Lease, Report, Store, StoreError};
 use perennial_supervision::{
@@ -808,6 +808,9 @@ impl Shell {
         let count = if machine.is_staged { machine.ended() } else { done.len() };
         if let Some(stages) = machine.stages_in_short() {
             detail.insert("stages".to_owned(), stages);
+        }
+        if machine.priority() != Priority::NORMAL {
+            detail.insert("priority".to_owned(), json!(machine.priority()));
         }
         if let Some(percent) = machine.progress {
             detail.insert("percent".to_owned(), json!(percent));

@@ -265,7 +265,8 @@ impl Store {
         Ok(match &self.choice {
             Choice::Sqlite(path) => {
                 if self.is_there_already() && !path.exists() {
-                    let why = format!("there is none at {}; `run` creates one", path.display());
+                    let why =
+                        format!("there is none at {}; starting a run creates one", path.display());
                     return Err(StoreError::Unavailable(why));
                 }
                 let options = self.settings.sqlite();

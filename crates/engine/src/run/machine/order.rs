@@ -53,6 +53,11 @@ impl Machine {
         first.is_some_and(|(first, _)| *first > priority)
     }
 
+    /// What the run itself has.
+    pub(in crate::run) fn priority(&self) -> Priority {
+        self.priority
+    }
+
     /// How soon the run comes of those that wait for room: by what of it comes first.
     pub(in crate::run) fn urgency(&self) -> Priority {
         let first = self.jobs.tally().ready().last_key_value();
