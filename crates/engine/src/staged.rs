@@ -26,11 +26,15 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use perennial_core::{
     Timestamp,
     failure::Failure,
-    run::{FeedKind, JobKey, JobState, RunId, SkipReason, StageOutcome, StageState},
+    run::{FeedKind, JobKey, JobState, RunId},
     service::ServiceKey,
 };
 use perennial_store::{NewJob, NewStage};
 use serde_json::Value;
+
+pub use perennial_core::run::{
+    FailurePolicy, GiveUp, SkipReason, StageOutcome, StageState, Tolerance,
+};
 
 pub use self::{
     activity::{

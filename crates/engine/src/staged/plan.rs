@@ -200,6 +200,22 @@ impl Stage {
     }
 
     /// What failures of its jobs mean; it tolerates all but that of every job.
+    ///
+    /// ```
+    /// use perennial::engine::staged::{FailurePolicy, Feed, JobSpec, Stage, Tolerance};
+    /// # use perennial::engine::{AttemptCx, staged::{Activity, ActivityError, Ended}};
+    /// # #[derive(Debug)] struct Ask;
+    /// # impl Activity for Ask {
+    /// #     const NAME: &'static str = "ask";
+    /// #     type In = String;
+    /// #     type Out = String;
+    /// #     async fn run(&self, _: &AttemptCx, text: String) -> Result<Ended<String>, ActivityError> { Ok(Ended::Done(text)) }
+    /// # }
+    /// let jobs = Feed::jobs([JobSpec::new("a", &"shop"), JobSpec::new("b", &"blog")]);
+    /// let half = FailurePolicy::tolerate(Tolerance::Ratio(0.5));
+    /// let asked = Stage::activity::<Ask>("asked").feed(jobs).on_failure(half);
+    /// # drop(asked);
+    /// ```
     #[must_use]
     pub fn on_failure(mut self, policy: FailurePolicy) -> Self {
         self.on_failure = policy;
