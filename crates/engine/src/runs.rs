@@ -80,6 +80,8 @@ pub struct Runs {
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 #[doc = include_str!("../doc/one_job.txt")]
 /// # let runtime = Runtime::builder().store(Store::memory()).start().await?;
+/// use perennial::engine::Priority;
+///
 /// let start = StartRun {
 ///     run: None, // a new id
 ///     workflow: Arc::new(Greet(Definition::new(b"greet 1".to_vec()))),
@@ -159,8 +161,8 @@ impl Runs {
     ///     workflow: Arc::new(Greet(Definition::new(b"greet 1".to_vec()))),
     ///     settings: serde_json::json!({"hello": name}),
     ///     within: None,
-    ///,
-    ///priority: Default::default(), };
+    ///     priority: Default::default(),
+    /// };
     /// let run = runtime.runs().start(start("Ada")).await?;
     /// let same = runtime.runs().start(start("Ada")).await?;
     /// assert_eq!(run.id(), same.id());

@@ -83,7 +83,7 @@ async fn wished(args: RunIdArgs, wish: Wish) -> anyhow::Result<i32> {
         return Ok(exit::COMPLETED);
     }
     if let Wish::Priority(priority) = wish {
-        let had = if changed { "has now" } else { "had before" };
+        let had = if changed { "has now" } else { "has already" };
         output::talk(&format!("run {run} {had} the priority {priority}"));
         return Ok(exit::COMPLETED);
     }

@@ -4,7 +4,8 @@ use perennial::{
     DefinitionError, RunId, RunState, Store, StoreError,
     engine::WaitDefault,
     records::{
-        JobRecord, JobState, RunError, RunView, StepExplanation, Turn, WaitKind, WaitRecord,
+        JobKind, JobRecord, JobState, RunError, RunView, StepExplanation, Turn, WaitKind,
+        WaitRecord,
     },
 };
 use serde_json::{Value, json};
@@ -264,6 +265,9 @@ fn wait(view: &RunView, job: &JobRecord) -> Value {
         (JobState::Deferred, _) => ("unavailable", deferred(job)),
         (JobState::Suspended, _) => suspended(wait, job),
         (JobState::Joining, _) => joining(view, job),
+        (JobState::Ready, _) if is_full(view, job) => {
+            ("place", format!("step {}: waits for a place of its stage", job.key))
+        }
         (_, Some(at)) => {
             let why = last.and_then(|attempt| attempt.message.as_deref());
             let text = match why.map(|why| output::cut(why, 120)) {
@@ -295,6 +299,18 @@ fn wait(view: &RunView, job: &JobRecord) -> Value {
         "last_failure": last.and_then(|attempt| attempt.message.clone()),
         "text": text,
     })
+}
+
+/// Whether it takes a place of its stage, and all are taken.
+fn is_full(view: &RunView, job: &JobRecord) -> bool {
+    let takes_place = |job: &JobRecord| job.parent.is_none() && job.kind != JobKind::Step;
+    let most = view.stages.iter().find(|it| it.stage == job.stage).and_then(|it| it.concurrency);
+    let holds = |it: &&JobRecord| {
+        let held = matches!(it.state, JobState::Leased | JobState::Joining);
+        held && it.stage == job.stage && takes_place(it)
+    };
+    takes_place(job)
+        && most.is_some_and(|most| view.jobs.iter().filter(holds).count() >= most as usize)
 }
 
 /// Whether as many jobs with its key are under way, in whatever runs, as may be.

@@ -202,7 +202,7 @@ impl Fact {
             Self::Unpause => RunState::Running.name(),
             Self::Skip { .. } => "with a skipped step",
             Self::Limit(_) => "with other places",
-            Self::Priority(_) => "of another priority",
+            Self::Priority(_) => "another priority",
         }
     }
 }
