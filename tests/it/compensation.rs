@@ -1,7 +1,6 @@
 //! What undoes what a run has done, when it does not end well: a journey whose rooms and seats are given back.
 
 use std::{
-    path::Path,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -19,6 +18,8 @@ use perennial::{
     records::{Failure, FailureClass, RunError, RunView},
 };
 use tokio::sync::Notify;
+
+use crate::places::{Place, places};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -172,34 +173,6 @@ fn journey(world: &Arc<World>) -> Staged<Journey> {
 fn start(journey: &Staged<Journey>, hangs: bool, within: Option<Duration>) -> StartRun {
     let run = Some(RunId::parse("journey").unwrap());
     StartRun { run, within, ..journey.start(&hangs).unwrap() }
-}
-
-/// Where runs are kept that outlive a process.
-enum Place<'a> {
-    File(&'a Path),
-    #[cfg(feature = "postgres")]
-    Server(perennial_testkit::postgres::Database),
-}
-
-impl Place<'_> {
-    fn store(&self) -> Store {
-        match self {
-            Place::File(dir) => Store::sqlite(dir.join("runs.db")),
-            #[cfg(feature = "postgres")]
-            Place::Server(database) => Store::postgres(&database.url()).unwrap(),
-        }
-    }
-}
-
-fn places<'a>(dir: &'a Path, _name: &str) -> Vec<Place<'a>> {
-    let places = vec![Place::File(dir)];
-    #[cfg(feature = "postgres")]
-    let places = {
-        let cluster = perennial_testkit::postgres::cluster();
-        let server = cluster.map(|it| Place::Server(it.database(_name).unwrap()));
-        places.into_iter().chain(server).collect()
-    };
-    places
 }
 
 async fn runtime(store: Store, journey: &Staged<Journey>) -> Runtime {

@@ -2,7 +2,6 @@
 
 use std::{
     num::NonZeroU32,
-    path::Path,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -24,6 +23,8 @@ use perennial::{
     records::{Failure, FailureClass, RunError},
 };
 use tokio::sync::Notify;
+
+use crate::places::{Place, places};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -134,34 +135,6 @@ fn refine(world: &Arc<World>) -> Staged<Refine> {
 fn start(refine: &Staged<Refine>) -> StartRun {
     let run = Some(RunId::parse("refine").unwrap());
     StartRun { run, ..refine.start(&(90, 20)).unwrap() }
-}
-
-/// Where runs are kept that outlive a process.
-enum Place<'a> {
-    File(&'a Path),
-    #[cfg(feature = "postgres")]
-    Server(perennial_testkit::postgres::Database),
-}
-
-impl Place<'_> {
-    fn store(&self) -> Store {
-        match self {
-            Place::File(dir) => Store::sqlite(dir.join("runs.db")),
-            #[cfg(feature = "postgres")]
-            Place::Server(database) => Store::postgres(&database.url()).unwrap(),
-        }
-    }
-}
-
-fn places<'a>(dir: &'a Path, _name: &str) -> Vec<Place<'a>> {
-    let places = vec![Place::File(dir)];
-    #[cfg(feature = "postgres")]
-    let places = {
-        let cluster = perennial_testkit::postgres::cluster();
-        let server = cluster.map(|it| Place::Server(it.database(_name).unwrap()));
-        places.into_iter().chain(server).collect()
-    };
-    places
 }
 
 async fn runtime(store: Store, refine: &Staged<Refine>) -> Runtime {

@@ -25,6 +25,7 @@ mod logging;
 mod monitoring;
 mod numbers;
 mod one_job;
+mod places;
 mod poison;
 mod priorities;
 mod recovery;
