@@ -60,6 +60,9 @@ fn settings_of(role: Role) -> Vec<Setting> {
             ("wal_autocheckpoint", Value::Integer(8192)),
             // In KiB, 16 MiB: indexes that every commit touches stay in memory when the file has outgrown the default.
             ("cache_size", Value::Integer(-16 * 1024)),
+            // MEMORY: what a savepoint may have to undo goes into no file elsewhere, which would be written for each request, could
+            // be full, and holds what the store holds.
+            ("temp_store", Value::Integer(2)),
             ("query_only", Value::Integer(0)),
         ],
         Role::Onlooker => {
