@@ -29,6 +29,7 @@ pub(crate) const STEPS: &[&str] = &[
     include_str!("migrations/0012_turns.sql"),
     include_str!("migrations/0013_priorities.sql"),
     include_str!("migrations/0014_compensation.sql"),
+    include_str!("migrations/0015_claims.sql"),
 ];
 
 /// The row of `meta`.
@@ -267,7 +268,8 @@ mod tests {
             "SELECT job || name || reply FROM checkpoints",
         ];
         let indexes = "SELECT name FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL
-            AND name <> 'jobs_deferred' AND name NOT LIKE 'jobs%of_stage' AND tbl_name IN ('jobs', 'attempts', 'inputs', 'results',
+            AND name NOT IN ('jobs_deferred', 'jobs_deferred_of_run', 'jobs_group', 'jobs_held_of_stage')
+            AND name NOT LIKE 'jobs_ready%' AND tbl_name IN ('jobs', 'attempts', 'inputs', 'results',
             'checkpoints') ORDER BY name";
         let before: Vec<_> = texts.iter().map(|sql| read(&connection, sql)).collect();
         let indexed = read(&connection, indexes);

@@ -786,6 +786,9 @@ impl Shell {
     }
 
     fn announce(&self, events: &[perennial_store::EventRecord]) {
+        if events.is_empty() {
+            return;
+        }
         self.services.hub.announce(&self.run, events);
         if let Some(monitor) = self.services.monitor_address(&self.run) {
             // One that is away, or behind, reads the store.

@@ -124,3 +124,19 @@ async fn runs_that_are_slow_keep_no_other_waiting() {
     }
     node.stop().await;
 }
+
+/// What is claimed, decided and ended here is told to whoever follows the run: nothing of it is read again for each of its jobs.
+#[tokio::test(start_paused = true)]
+async fn who_follows_a_run_reads_nothing_of_what_is_done_here() {
+    let (store, log) = (MemoryStore::open().unwrap(), Log::new());
+    let node = Node::start_with("a", &store, &log, Adoption::AtBoot, 2).await;
+    let wide = node.begin_with("wide", 100, MOMENT, true).await;
+    log.begun(2).await;
+    node.link.asked();
+    let mut followed = wide.events(1);
+    assert_eq!(wide.outcome().await.unwrap().state, RunState::Succeeded);
+    while followed.next().await.unwrap().kind != "run_closed" {}
+    let read = node.link.asked().iter().filter(|(what, _)| *what == "events").count();
+    assert!(read < 10, "{read} times for 100 jobs");
+    node.stop().await;
+}

@@ -262,6 +262,7 @@ impl Store for Link {
         from: u64,
         limit: u32,
     ) -> Operation<'a, Vec<EventRecord>> {
+        self.note("events", limit);
         self.through("events", move || self.store.events(stream, from, limit))
     }
     fn create_stream<'a>(

@@ -8,7 +8,7 @@ use perennial_core::{
     service::{Epoch, Holder, ServiceKey, ServiceState},
 };
 
-use super::{AfterWait, Claimed, Deferral, Lease, NodeRef};
+use super::{AfterWait, Claimed, Deferral, EventRecord, Lease, NodeRef};
 
 /// Whose a hold is: it lives as long as that does, and goes with its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -234,4 +234,6 @@ pub struct Claims {
     pub admitted: Vec<i64>,
     /// Jobs that have waited for their turn, and are Ready.
     pub ready: Vec<i64>,
+    /// What the run's stream got by that.
+    pub events: Vec<EventRecord>,
 }

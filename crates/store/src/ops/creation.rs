@@ -328,6 +328,9 @@ fn parent(new: &NewJob) -> &str {
     new.part.parent.as_ref().map_or("", JobKey::as_str)
 }
 
+pub(crate) const PARENT: &str =
+    "SELECT state FROM jobs WHERE run = ?1 AND stage = ?2 AND key = ?3 AND kind = 'group'";
+
 /// The groups that `jobs` are children of take them: they are being expanded.
 pub(crate) fn require_parents(tx: &Tx<'_>, run: &RunId, jobs: &[NewJob]) -> Result<(), StoreError> {
     let mut parents: Vec<(&str, &JobKey)> = Vec::new();
@@ -339,11 +342,9 @@ pub(crate) fn require_parents(tx: &Tx<'_>, run: &RunId, jobs: &[NewJob]) -> Resu
             continue;
         }
         parents.push(parent);
-        let state = tx.row(
-            "SELECT state FROM jobs WHERE run = ?1 AND stage = ?2 AND key = ?3 AND kind = 'group'",
-            (run.as_str(), parent.0, parent.1.as_str()),
-            |row| row.parse::<JobState>(),
-        )?;
+        let state = tx.row(PARENT, (run.as_str(), parent.0, parent.1.as_str()), |row| {
+            row.parse::<JobState>()
+        })?;
         match state {
             Some(JobState::Joining) => (),
             Some(state) => return Err(super::decision::refused("job", state.name(), "joining")),

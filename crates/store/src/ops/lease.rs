@@ -178,48 +178,74 @@ pub(crate) fn claim(
     }
     let (mut deferred, Turns { parked, admitted, mut ready, .. }) = (doors.deferred, turns);
     let is_told = !admitted.is_empty() || !ready.is_empty() || !parked.is_empty();
-    if !claimed.is_empty() || !deferred.is_empty() || is_told {
-        journal.finish(tx, false)?;
-    }
+    let events = if !claimed.is_empty() || !deferred.is_empty() || is_told {
+        journal.finish(tx, false)?.1
+    } else {
+        Vec::new()
+    };
     let is_elsewhere = |job: &i64| {
         claimed.iter().any(|it| it.lease.job == *job)
             || deferred.iter().chain(&parked).any(|(it, _)| it == job)
     };
     ready.retain(|job| !is_elsewhere(job));
     deferred.retain(|(job, _)| !parked.iter().any(|(it, _)| it == job));
-    Ok(Claims { claimed, deferred, parked, admitted, ready })
+    Ok(Claims { claimed, deferred, parked, admitted, ready, events })
 }
 
-/// The priorities of the jobs of a run that are Ready, the most first: from one to the next in the index, so that it costs as much
-/// as there are priorities, however many jobs there are.
+/// The priorities of the jobs of a run that can be claimed, the most first: from one to the next in the index, so that it costs as
+/// much as there are priorities and stages, however many jobs there are.
 fn priorities(tx: &Tx<'_>, run: &RunId) -> Result<Vec<Priority>, StoreError> {
-    tx.rows(
+    let mut found = tx.rows(
         "WITH RECURSIVE found (priority) AS (
-         SELECT MAX(priority) FROM jobs WHERE run = ?1 AND state = 'ready'
+         SELECT MAX(priority) FROM jobs WHERE run = ?1 AND state = 'ready' AND parent <> '' AND kind <> 'group'
          UNION ALL SELECT (SELECT MAX(j.priority) FROM jobs j
-           WHERE j.run = ?1 AND j.state = 'ready' AND j.priority < found.priority)
+           WHERE j.run = ?1 AND j.state = 'ready' AND j.parent <> '' AND j.kind <> 'group'
+           AND j.priority < found.priority)
          FROM found WHERE found.priority IS NOT NULL)
          SELECT priority FROM found WHERE priority IS NOT NULL",
         [run.as_str()],
         view::priority,
-    )
+    )?;
+    found.extend(tx.rows(
+        "WITH RECURSIVE found (stage, priority) AS (
+         SELECT s.stage, (SELECT MAX(j.priority) FROM jobs j
+           WHERE j.run = ?1 AND j.stage = s.stage AND j.state = 'ready' AND j.parent = '' AND j.kind <> 'group')
+         FROM stages s WHERE s.run = ?1 AND s.state IN ('open', 'sealed')
+         UNION ALL SELECT found.stage, (SELECT MAX(j.priority) FROM jobs j
+           WHERE j.run = ?1 AND j.stage = found.stage AND j.state = 'ready' AND j.parent = '' AND j.kind <> 'group'
+           AND j.priority < found.priority)
+         FROM found WHERE found.priority IS NOT NULL)
+         SELECT DISTINCT priority FROM found WHERE priority IS NOT NULL",
+        [run.as_str()],
+        view::priority,
+    )?);
+    found.sort_by_key(|priority| std::cmp::Reverse(*priority));
+    found.dedup();
+    Ok(found)
 }
 
-/// The places of a stage that has only so many: how many are free.
+/// The places of a stage: how many are free.
 pub(crate) struct Places {
     pub(crate) stage: String,
+    /// As many as there are numbers, where it has no limit.
     pub(crate) free: u32,
+    pub(crate) is_limited: bool,
+    /// Whether its jobs can be claimed.
+    is_open: bool,
 }
 
-const PLACES: &str = "SELECT s.stage, s.concurrency, (SELECT COUNT(*) FROM jobs j WHERE j.run = s.run
-    AND j.stage = s.stage AND j.state IN ('leased', 'joining') AND j.parent = '' AND j.kind <> 'step')
-    FROM stages s WHERE s.run = ?1 AND s.concurrency IS NOT NULL ORDER BY s.ordinal";
+const PLACES: &str = "SELECT s.stage, s.concurrency, s.state IN ('open', 'sealed'),
+    CASE WHEN s.concurrency IS NULL THEN 0 ELSE (SELECT COUNT(*) FROM jobs j WHERE j.run = s.run
+    AND j.stage = s.stage AND j.state IN ('leased', 'joining') AND j.parent = '' AND j.kind <> 'step') END
+    FROM stages s WHERE s.run = ?1 ORDER BY s.ordinal";
 
 /// Counted from the rows, at every claim (STO-21).
 fn places(tx: &Tx<'_>, run: &RunId) -> Result<Vec<Places>, StoreError> {
     tx.rows(PLACES, [run.as_str()], |row| {
-        let (stage, most, held) = (row.get()?, row.get::<u32>()?, row.get::<u32>()?);
-        Ok(Places { stage, free: most.saturating_sub(held) })
+        let (stage, most) = (row.get()?, row.get::<Option<u32>>()?);
+        let (is_open, held) = (row.get()?, row.get::<u32>()?);
+        let free = most.map_or(u32::MAX, |most| most.saturating_sub(held));
+        Ok(Places { stage, free, is_limited: most.is_some(), is_open })
     })
 }
 
@@ -239,7 +265,7 @@ macro_rules! due {
              JOIN stages s ON s.run = j.run AND s.stage = j.stage JOIN inputs i ON i.job = j.id
              WHERE j.run = ?1 AND j.priority = ?4 AND j.state = 'ready' AND j.run_after <= ?2 AND j.crashes ",
             $crashes,
-            " AND s.state IN ('open', 'sealed') AND ",
+            " AND s.state IN ('open', 'sealed') AND j.kind <> 'group' AND ",
             $which,
             " ORDER BY j.run_after, j.id LIMIT ?3"
         )
@@ -247,30 +273,18 @@ macro_rules! due {
 }
 
 impl Suspects {
-    /// Of a run none of whose stages has only so many places.
-    fn of_run(self) -> &'static str {
+    /// Children take no place of their stage: their group has one.
+    fn children(self) -> &'static str {
         match self {
-            Self::No => due!("= 0", "j.kind <> 'group'"),
-            Self::Yes => due!("> 0", "j.kind <> 'group'"),
-        }
-    }
-
-    /// What takes no place of its stage: children, whose group has one, and jobs of stages without such.
-    fn without_place(self) -> &'static str {
-        match self {
-            Self::No => {
-                due!("= 0", "j.kind <> 'group' AND (j.parent <> '' OR s.concurrency IS NULL)")
-            }
-            Self::Yes => {
-                due!("> 0", "j.kind <> 'group' AND (j.parent <> '' OR s.concurrency IS NULL)")
-            }
+            Self::No => due!("= 0", "j.parent <> ''"),
+            Self::Yes => due!("> 0", "j.parent <> ''"),
         }
     }
 
     fn of_stage(self) -> &'static str {
         match self {
-            Self::No => due!("= 0", "j.stage = ?5 AND j.kind = 'activity' AND j.parent = ''"),
-            Self::Yes => due!("> 0", "j.stage = ?5 AND j.kind = 'activity' AND j.parent = ''"),
+            Self::No => due!("= 0", "j.stage = ?5 AND j.parent = ''"),
+            Self::Yes => due!("> 0", "j.stage = ?5 AND j.parent = ''"),
         }
     }
 }
@@ -304,24 +318,23 @@ fn due(
         let (uses_services, is_keyed) = (row.get()?, row.get()?);
         Ok((after, Due { job: claimed, suspect, uses_services, is_keyed }))
     };
-    let mut due = if places.is_empty() {
-        tx.rows(suspects.of_run(), (run.as_str(), now, limit, priority), claimed)?
-    } else {
-        tx.rows(suspects.without_place(), (run.as_str(), now, limit, priority), claimed)?
-    };
-    for Places { stage, free } in places.iter().filter(|places| places.free > 0) {
-        let most = limit.min(*free);
-        let asked = (run.as_str(), now, most, priority, stage);
-        due.extend(tx.rows(suspects.of_stage(), asked, claimed)?);
+    let children = tx.rows(suspects.children(), (run.as_str(), now, limit, priority), claimed)?;
+    let mut due: Vec<_> = children.into_iter().map(|(after, due)| (after, None, due)).collect();
+    for (place, Places { stage, free, .. }) in
+        places.iter().enumerate().filter(|(_, it)| it.is_open && it.free > 0)
+    {
+        let asked = (run.as_str(), now, limit.min(*free), priority, stage);
+        let found = tx.rows(suspects.of_stage(), asked, claimed)?;
+        due.extend(found.into_iter().map(|(after, due)| (after, Some(place), due)));
     }
-    due.sort_by_key(|(after, due)| (*after, due.job.lease.job));
+    due.sort_by_key(|(after, _, due)| (*after, due.job.lease.job));
     due.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-    for (_, taken) in &due {
-        if let Some(places) = places.iter_mut().find(|it| it.stage == taken.job.stage) {
+    for place in due.iter().filter_map(|(_, place, _)| *place) {
+        if let Some(places) = places.get_mut(place) {
             places.free = places.free.saturating_sub(1);
         }
     }
-    Ok(due.into_iter().map(|(_, due)| due).collect())
+    Ok(due.into_iter().map(|(_, _, due)| due).collect())
 }
 
 /// Whether the node works on a job that its process may have died of.
@@ -442,4 +455,43 @@ fn give_back(tx: &Tx<'_>, job: i64, attempt: u32, end: AttemptEnd) -> Result<(),
         || StoreError::StaleAttempt { job, attempt },
     )?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use perennial_core::Timestamp;
+    use rusqlite::{Connection, params_from_iter};
+
+    use super::*;
+    use crate::schema;
+
+    /// How the engine of files finds what a statement asks for.
+    fn plan(connection: &Connection, sql: &str) -> String {
+        let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let values = vec![1; statement.parameter_count()];
+        let steps = statement.query_map(params_from_iter(values), |row| row.get::<_, String>(3));
+        steps.unwrap().map(Result::unwrap).collect::<Vec<_>>().join("; ")
+    }
+
+    /// What a claim costs grows neither with the jobs of the run nor with those that wait: it looks through those that it
+    /// may take, and through those that take places.
+    #[test]
+    fn a_claim_looks_through_nothing_that_it_cannot_take() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        schema::create(&mut connection, Path::new("x"), Timestamp::from_micros(7)).unwrap();
+        for suspects in [Suspects::No, Suspects::Yes] {
+            let by = "jobs_ready_child (run=? AND priority=? AND run_after<?)";
+            let found = plan(&connection, suspects.children());
+            assert!(found.contains(by) && !found.contains("ORDER BY"), "{found}");
+            let by = "jobs_ready_of_stage (run=? AND stage=? AND priority=? AND run_after<?)";
+            let found = plan(&connection, suspects.of_stage());
+            assert!(found.contains(by) && !found.contains("ORDER BY"), "{found}");
+        }
+        let found = plan(&connection, PLACES);
+        assert!(found.contains("jobs_held_of_stage (run=? AND stage=? AND parent=?)"), "{found}");
+        let found = plan(&connection, creation::PARENT);
+        assert!(found.contains("jobs_group (run=? AND stage=? AND key=?)"), "{found}");
+    }
 }

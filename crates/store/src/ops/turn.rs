@@ -155,8 +155,8 @@ impl Turns {
     ) -> Result<(), StoreError> {
         // Groups whose turn it is, and that are not expanded yet, have places as well.
         let expected = tx.rows(
-            "SELECT j.stage FROM turns t JOIN jobs j ON j.id = t.job
-             WHERE j.run = ?1 AND j.state = 'ready' AND j.parent = ''",
+            "SELECT j.stage FROM turns t CROSS JOIN jobs j WHERE j.id = t.job AND
+             j.run = ?1 AND j.state = 'ready' AND j.parent = ''",
             [run.as_str()],
             |row| row.get::<String>(),
         )?;
@@ -317,7 +317,7 @@ pub(crate) fn say_looked(tx: &Tx<'_>, run: &RunId, places: &[Places]) -> Result<
          AND j.state IN ('deferred', 'ready') AND (j.parent <> '' OR s.concurrency IS NULL))",
         (run.as_str(), now, before),
     )?;
-    for Places { stage, free } in places {
+    for Places { stage, free, .. } in places.iter().filter(|it| it.is_limited) {
         let (seen, before) = if *free > 0 { (now, before) } else { (0, now.saturating_add(1)) };
         tx.post(
             "UPDATE keyed SET parked_seen = ?3 WHERE parked_seen < ?4 AND parked_seen <> ?3 AND job IN (
@@ -332,8 +332,11 @@ pub(crate) fn say_looked(tx: &Tx<'_>, run: &RunId, places: &[Places]) -> Result<
 /// Of those of a run that have waited, how many of each key can be claimed, and have a place: for these no others come.
 fn woken(tx: &Tx<'_>, run: &RunId) -> Result<BTreeMap<String, u32>, StoreError> {
     let woken = tx.rows(
-        "SELECT k.key, COUNT(*) FROM keyed k JOIN jobs j ON j.id = k.job
-         WHERE j.run = ?1 AND j.state = 'ready' AND j.kind <> 'group' AND k.parked_seen > 0 GROUP BY k.key",
+        "SELECT k.key, COUNT(*) FROM (
+         SELECT j.id FROM jobs j WHERE j.run = ?1 AND j.state = 'ready' AND j.parent <> '' AND j.kind <> 'group'
+         UNION ALL
+         SELECT j.id FROM jobs j WHERE j.run = ?1 AND j.state = 'ready' AND j.parent = '' AND j.kind <> 'group'
+         ) AS waiting JOIN keyed k ON k.job = waiting.id WHERE k.parked_seen > 0 GROUP BY k.key",
         [run.as_str()],
         |row| Ok((row.get::<String>()?, row.get::<u32>()?)),
     )?;

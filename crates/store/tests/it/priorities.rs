@@ -2,11 +2,11 @@
 
 use perennial_core::{
     Timestamp,
-    run::{AttemptEnd, FeedKind, JobKind, JobState, Priority, RunId, StageState},
+    run::{AttemptEnd, FeedKind, JobKey, JobKind, JobState, Priority, RunId, StageState},
 };
 use perennial_store::{
-    Admissions, Claims, Decision, JobPart, NewJob, NewRun, NewStage, NodeRef, Report, Store,
-    StoreError, verify,
+    Admissions, Claims, Decision, JobPart, JobStep, NewJob, NewRun, NewStage, NodeRef, Report,
+    Store, StoreError, verify,
 };
 use serde_json::json;
 
@@ -19,6 +19,8 @@ on_every_store!(
     places_of_a_stage_go_to_what_comes_first,
     what_a_process_may_have_died_of_comes_last_whatever_it_says,
     a_run_has_a_priority_that_can_be_changed,
+    a_claim_tells_what_it_has_written,
+    children_that_are_claimed_take_no_place_from_others,
 );
 
 fn of(number: i64) -> Priority {
@@ -117,6 +119,47 @@ async fn places_of_a_stage_go_to_what_comes_first(store: &dyn Store) {
     let claims = store.claim_by(&run, &node, 5, Admissions::default()).await.unwrap();
     assert_eq!(names(&claims), [""; 0], "its two places are taken");
     assert_eq!(verify(store).await.unwrap(), []);
+}
+
+/// Proves INV-10.
+/// The place of children is that of their group: those that a claim takes leave the places of their stage to others.
+async fn children_that_are_claimed_take_no_place_from_others(store: &dyn Store) {
+    let group = job("s", "g", 0);
+    let part = JobPart { kind: JobKind::Group, ..group.part };
+    let group = NewJob { part, ..group };
+    let (run, node) = begin(store, vec![stage("s", Some(2))], vec![group, job("s", "a", 0)]).await;
+    let parent = Some(JobKey::new("s/g"));
+    let jobs = store.run(&run).await.unwrap().jobs;
+    let expanded = Decision {
+        jobs: vec![JobStep::new(jobs[0].id, JobState::Ready, JobState::Joining)],
+        new_jobs: ["c", "d"]
+            .map(|name| {
+                let child = job("s", &format!("g/{name}"), 10);
+                let part = JobPart { parent: parent.clone(), ..child.part };
+                NewJob { part, ..child }
+            })
+            .to_vec(),
+        ..decision(&run, 1)
+    };
+    store.commit(expanded).await.unwrap();
+    let claims = store.claim_by(&run, &node, 5, Admissions::default()).await.unwrap();
+    assert_eq!(names(&claims), ["s/g/c", "s/g/d", "s/a"]);
+    assert_eq!(verify(store).await.unwrap(), []);
+}
+
+/// Whoever follows a run need not read what a claim has written.
+async fn a_claim_tells_what_it_has_written(store: &dyn Store) {
+    let jobs = vec![job("s", "a", 0), job("s", "b", 0), job("s", "c", 0)];
+    let (run, node) = begin(store, vec![stage("s", None)], jobs).await;
+    for most in [1, 2] {
+        let next = store.run(&run).await.unwrap().run.next_seq;
+        let claims = store.claim_by(&run, &node, most, Admissions::default()).await.unwrap();
+        assert_eq!(claims.claimed.len(), most as usize);
+        assert_eq!(claims.events.len(), most as usize);
+        assert_eq!(claims.events, store.events(run.as_str(), next, ALL).await.unwrap());
+    }
+    let claims = store.claim_by(&run, &node, 9, Admissions::default()).await.unwrap();
+    assert_eq!(claims, Claims::default(), "and when it has come to nothing, nothing");
 }
 
 /// SM-31.

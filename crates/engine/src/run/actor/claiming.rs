@@ -61,7 +61,9 @@ impl Shell {
         match persistently(STORE_WITHIN, claim).await {
             Ok(claims) => {
                 let is_empty = due > 0 && limit > 0 && claims == Claims::default();
-                let Claims { claimed, deferred, parked, admitted, ready } = claims;
+                let Claims { claimed, deferred, parked, admitted, ready, events } = claims;
+                // Whoever follows the run would else read them, for it sees that they are missing.
+                self.announce(&events);
                 let now = self.store().now();
                 let has_deferred = !deferred.is_empty();
                 for (job, deferral) in deferred {

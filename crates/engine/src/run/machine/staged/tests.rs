@@ -407,7 +407,7 @@ impl Play {
         let order = self.machine.order(self.store.now(), aging);
         let admissions = Admissions { turns, order: order.clone(), ..Admissions::default() };
         let claims = self.store.claim_by(&self.run, &self.node, limit, admissions).await.unwrap();
-        let Claims { claimed, deferred, parked, admitted, ready } = claims;
+        let Claims { claimed, deferred, parked, admitted, ready, .. } = claims;
         assert!(deferred.is_empty(), "{}", self.of);
         if self.shape.stages.iter().all(|piece| !matches!(piece.key, 2 | 3)) {
             assert_eq!(claimed.len(), due.min(limit as usize), "{}", self.of);
