@@ -85,7 +85,10 @@ fn a_configuration_that_cannot_be_used_is_refused_with_its_place() {
     world.write("syntax.toml", "[providers\n");
     world.write("binary.toml", [0xff, 0xfe]);
     for (file, words) in [
-        ("provider.toml", ["provider.toml", "line 2", "unknown field `openai`"]),
+        (
+            "provider.toml",
+            ["provider.toml", "line 2", "[providers] has no key `openai`; there are: anthropic"],
+        ),
         ("type.toml", ["type.toml", "line 2", "expected u32"]),
         ("syntax.toml", ["syntax.toml", "line 1", "error"]),
         ("binary.toml", ["binary.toml", "not UTF-8", "error"]),

@@ -130,6 +130,8 @@ impl SettingError {
     /// let second = Duration::from_secs(1);
     /// let error = SettingError::of_time("pause", second * 90, second, second * 60).unwrap();
     /// assert_eq!(error.to_string(), "`pause` is 90s; 1s to 60s are possible");
+    /// let error = SettingError::of_time("pause", Duration::ZERO, second, second * 60).unwrap();
+    /// assert_eq!(error.value, "0s");
     /// ```
     pub fn of_time(
         setting: &'static str,
@@ -137,7 +139,10 @@ impl SettingError {
         least: Duration,
         most: Duration,
     ) -> Option<Self> {
-        let text = |time: Duration| format!("{time:?}");
+        let text = |time: Duration| match time {
+            Duration::ZERO => "0s".to_owned(),
+            time => format!("{time:?}"),
+        };
         let is_wrong = !(least..=most).contains(&value);
         is_wrong.then(|| Self { setting, value: text(value), least: text(least), most: text(most) })
     }

@@ -1,22 +1,26 @@
 mod engine;
+mod error;
 mod reading;
 mod services;
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
+use perennial_core::nearest;
 use perennial_engine::{
-    EngineSettings, SettingErrors,
-    external::{InvalidServices, ServiceDefaults},
-    monitor::Monitoring,
-    performance::Thresholds,
-    scheduler::LeaseTerms,
+    EngineSettings, SettingError, external::ServiceDefaults, monitor::Monitoring,
+    performance::Thresholds, scheduler::LeaseTerms,
 };
 use perennial_pipeline::{Deployment, EnvironmentMode, InvalidDeployment};
 use perennial_store::Retention;
 use serde::Deserialize;
 
+pub use self::error::ConfigError;
 use self::{
     engine::{EngineSection, Span},
+    reading::{Places, Unknown},
     services::{CallsSection, ServiceSection},
 };
 use super::{InvalidStoreUrl, Limits, Store, StoreSettings, prices::Prices};
@@ -250,87 +254,6 @@ impl Default for AnthropicSection {
     }
 }
 
-/// A configuration that cannot be used.
-///
-/// ```
-/// # use perennial::{Config, ConfigError};
-/// let refused = Config::parse("perennial.toml", b"[limits]\nruns = \"many\"\n");
-/// let Err(error @ ConfigError::Malformed { .. }) = refused else { panic!("it is no number") };
-/// assert!(error.to_string().starts_with("configuration perennial.toml: TOML parse error at line 2"));
-/// ```
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConfigError {
-    /// The file is not TOML, or says something this version does not know.
-    #[error("configuration {}: {source}", path.display())]
-    Malformed {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong, with line and column.
-        source: Box<toml::de::Error>,
-    },
-    /// A limit of runs cannot be meant.
-    #[error("configuration {}: [limits] {source}", path.display())]
-    Limits {
-        /// The file.
-        path: PathBuf,
-        /// Which, and why.
-        source: InvalidDeployment,
-    },
-    /// What it names is no store.
-    #[error("configuration {}: [store] {source}", path.display())]
-    Store {
-        /// The file.
-        path: PathBuf,
-        /// Why not; without what may be a password.
-        source: InvalidStoreUrl,
-    },
-    /// Settings of the engine cannot be meant: all of them.
-    #[error("configuration {}: [engine] {source}", path.display())]
-    Engine {
-        /// The file.
-        path: PathBuf,
-        /// Which, and what is possible.
-        source: SettingErrors,
-    },
-    /// Settings of the store cannot be meant: all of them.
-    #[error("configuration {}: [store] {source}", path.display())]
-    StoreSettings {
-        /// The file.
-        path: PathBuf,
-        /// Which, and what is possible.
-        source: SettingErrors,
-    },
-    /// What holds for services cannot be meant: all of it, told of the service `*`.
-    #[error("configuration {}: [service], [breaker] {source}", path.display())]
-    Services {
-        /// The file.
-        path: PathBuf,
-        /// What, and why.
-        source: InvalidServices,
-    },
-    /// Several of these: each says where it is.
-    #[error("{}", on_lines(.0))]
-    Several(Vec<ConfigError>),
-    /// The file is not text.
-    #[error("configuration {}: not UTF-8", path.display())]
-    NotText {
-        /// The file.
-        path: PathBuf,
-    },
-}
-
-/// One problem is told as it is.
-fn told(mut problems: Vec<ConfigError>) -> ConfigError {
-    if problems.len() == 1 { problems.remove(0) } else { ConfigError::Several(problems) }
-}
-
-fn on_lines(problems: &[ConfigError]) -> String {
-    let lines: Vec<String> =
-        problems.iter().map(|problem| problem.to_string().trim_end().to_owned()).collect();
-    lines.join("\n")
-}
-
 impl Config {
     /// The store that `[store] url` names.
     ///
@@ -377,34 +300,68 @@ impl Config {
         let Ok(text) = std::str::from_utf8(bytes) else {
             return Err(ConfigError::NotText { path });
         };
+        let (config, problems, places) = reading::read::<Self>(text);
         let malformed = |mut source: toml::de::Error| {
+            if let Some(Unknown { line, table, key, known }) = places.unknown(&source) {
+                let near = nearest(&key, known.iter().map(String::as_str)).map(str::to_owned);
+                let path = path.clone();
+                return ConfigError::UnknownKey { path, line, table, key, near, known };
+            }
             // The line that it would show may be that of a password.
             if source.to_string().contains("://") && text.contains("postgres") {
                 source.set_input(None);
             }
             ConfigError::Malformed { path: path.clone(), source: Box::new(source) }
         };
-        let (config, problems) = reading::read::<Self>(text);
         let mut problems: Vec<ConfigError> = problems.into_iter().map(malformed).collect();
-        let Some(mut config) = config else { return Err(told(problems)) };
-        if let Some(StoreUrl(Err(source))) = &config.store.url {
-            let source = source.clone();
-            problems.push(ConfigError::Store { path: path.clone(), source });
-        }
-        if let Err(source) = config.store.settings().check() {
-            problems.push(ConfigError::StoreSettings { path: path.clone(), source });
-        }
-        if let Err(source) = config.engine.check() {
-            problems.push(ConfigError::Engine { path: path.clone(), source });
-        }
-        if let Err(source) = config.service_defaults().check() {
-            problems.push(ConfigError::Services { path: path.clone(), source });
-        }
+        let Some(mut config) = config else { return Err(ConfigError::told(problems)) };
+        problems.extend(config.meaningless(&path, &places));
         match deployment(&config.pipeline, &config.limits) {
             Ok(deployment) => config.deployment = deployment,
-            Err(source) => problems.push(ConfigError::Limits { path, source }),
+            Err(source) => {
+                let line = places.line("limits", error::limit(&source));
+                problems.push(ConfigError::Limits { path, line, source });
+            }
         }
-        if problems.is_empty() { Ok(config) } else { Err(told(problems)) }
+        if problems.is_empty() { Ok(config) } else { Err(ConfigError::told(problems)) }
+    }
+
+    /// What of it can be read, and cannot be meant.
+    fn meaningless(&self, path: &Path, places: &Places<'_>) -> Vec<ConfigError> {
+        let path = || path.to_owned();
+        // As it is written, and where.
+        let setting = |table, source: SettingError| {
+            let (line, key) = (places.line(table, source.setting), source.setting);
+            let value = places.written(table, key).unwrap_or_else(|| source.value.clone());
+            (line, SettingError { value, ..source })
+        };
+        let mut problems = Vec::new();
+        if let Some(StoreUrl(Err(source))) = &self.store.url {
+            let (line, source) = (places.line("store", "url"), source.clone());
+            problems.push(ConfigError::Store { path: path(), line, source });
+        }
+        let of_store = self.store.settings().check().err();
+        problems.extend(of_store.into_iter().flat_map(|all| all.0).map(|source| {
+            let (line, source) = setting("store", source);
+            ConfigError::StoreSettings { path: path(), line, source }
+        }));
+        let of_engine = self.engine.check().err();
+        problems.extend(of_engine.into_iter().flat_map(|all| all.0).map(|source| {
+            let (line, source) = setting("engine", source);
+            ConfigError::Engine { path: path(), line, source }
+        }));
+        let defaults = self.service_defaults();
+        let of_services = defaults.check().err();
+        problems.extend(of_services.into_iter().flat_map(|all| all.faults).map(|source| {
+            let keys = error::service_keys(&source, &defaults);
+            let line = keys.into_iter().find_map(|(table, key)| places.line(table, key));
+            ConfigError::Services { path: path(), line, source }
+        }));
+        if let Err(source) = self.limits.of_runtime().checked() {
+            let line = places.line("limits", source.name());
+            problems.push(ConfigError::Limit { path: path(), line, source });
+        }
+        problems
     }
 
     /// How long attempts get at a shutdown, and what did not end is given back: `[engine] drain_timeout`.
@@ -752,12 +709,15 @@ mod tests {
     fn taken(table: &str) -> Vec<String> {
         let text = format!("[{table}]\nno_such_key = 1\n");
         let text = if table.is_empty() { "no_such_key = 1\n" } else { &text };
-        let refused = Config::parse("p.toml", text.as_bytes()).unwrap_err().to_string();
-        let Some((_, keys)) = refused.split_once("unknown field `no_such_key`, expected") else {
-            return Vec::new();
-        };
-        let keys = keys.lines().next().unwrap_or_default();
-        keys.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+        let refused = Config::parse("p.toml", text.as_bytes()).unwrap_err();
+        known(&refused).map(<[String]>::to_vec).unwrap_or_default()
+    }
+
+    fn known(problem: &ConfigError) -> Option<&[String]> {
+        if let ConfigError::Several(problems) = problem {
+            return problems.iter().find_map(known);
+        }
+        if let ConfigError::UnknownKey { known, .. } = problem { Some(known) } else { None }
     }
 
     /// Proves INV-33.
@@ -811,25 +771,28 @@ mod tests {
         let ConfigError::Several(problems) = &refused else { panic!("{refused}") };
         let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
         let met = |line: u32, what: &str| {
-            let place = format!("at line {line},");
-            told.iter().any(|text| text.contains(&place) && text.contains(what))
+            let places = [format!("at line {line},"), format!("p.toml, line {line}: ")];
+            let is_there = |text: &&String| places.iter().any(|place| text.contains(place));
+            told.iter().filter(is_there).any(|text| text.contains(what))
         };
         assert!(met(2, "`soon` is no time"), "{told:#?}");
-        assert!(met(3, "unknown field `claim_bach`"), "{told:#?}");
+        assert!(met(3, "[engine] has no key `claim_bach`: did you mean"), "{told:#?}");
         assert!(met(5, "invalid type: string"), "{told:#?}");
         assert!(met(7, "invalid type: string"), "{told:#?}");
-        assert!(met(9, "unknown field `nowhere`"), "{told:#?}");
+        assert!(met(9, "there is no section `nowhere`"), "{told:#?}");
         assert_eq!(told.len(), 5, "{told:#?}");
 
         let text = "[engine]\nclaim_batch = 0\nchildren_max = 0\n[limits]\nmax_nesting_depth = 0\n\
                     [store]\nurl = \"nothing://x\"\nreaders = 0\npatience = \"1ms\"\n";
         let refused = Config::parse("p.toml", text.as_bytes()).unwrap_err().to_string();
         for told in [
-            "`claim_batch` is 0",
-            "`children_max` is 0",
-            "[limits]",
+            "p.toml, line 2: [engine] `claim_batch` is 0; 1 to 1000 are possible\n",
+            "p.toml, line 3: [engine] `children_max` is 0;",
+            "p.toml, line 5: [limits] the limit `max_nesting_depth`",
+            "p.toml, line 7: [store] ",
             "`nothing://x`",
-            "[store] `readers` is 0; 1 to 64 are possible; `patience` is 1ms",
+            "p.toml, line 8: [store] `readers` is 0; 1 to 64 are possible\n",
+            "p.toml, line 9: [store] `patience` is 1ms; 1s to ",
         ] {
             assert!(refused.contains(told), "{told}: {refused}");
         }
@@ -838,9 +801,9 @@ mod tests {
         let refused = Config::parse("p.toml", text).unwrap_err().to_string();
         for told in [
             "at line 2,",
-            "`poll_interval` is 0ns; 1ms to 60s are possible",
-            "`lease_ttl` is 1ms; 1s to 600s are possible",
-            "`drain_timeout` is 2s; 3s to 86400s are possible",
+            "line 3: [engine] `poll_interval` is 0s; 1ms to 60s are possible",
+            "line 4: [engine] `lease_ttl` is 1ms; 1s to 600s are possible",
+            "line 5: [engine] `drain_timeout` is 2s; 3s to 86400s are possible",
         ] {
             assert!(refused.contains(told), "{told}: {refused}");
         }

@@ -68,6 +68,15 @@ pub enum LimitError {
     },
 }
 
+impl LimitError {
+    /// Which.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Zero { name } | Self::Absurd { name, .. } => name,
+        }
+    }
+}
+
 impl Limits {
     /// # Errors
     ///

@@ -11,13 +11,86 @@ use toml::{
 /// More than anybody reads.
 const TOLD_MAX: usize = 100;
 
-/// What it says, as far as it says it right, and all that it does not, in the order of its lines. Text that is not TOML at all is
-/// told as that alone.
-pub(super) fn read<'i, T: Deserialize<'i>>(text: &'i str) -> (Option<T>, Vec<Error>) {
+/// Where everything stands in a text.
+pub(super) struct Places<'i> {
+    text: &'i str,
+    table: DeTable<'i>,
+}
+
+/// A key that is not known where it stands.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Unknown {
+    pub(super) line: usize,
+    /// The table that it is in, with those around it; nothing of the text as a whole.
+    pub(super) table: String,
+    pub(super) key: String,
+    /// The keys that are known there.
+    pub(super) known: Vec<String>,
+}
+
+impl Places<'_> {
+    /// Where the key of that name in that table stands, and what it is set to.
+    fn entry(&self, table: &str, key: &str) -> Option<(Range<usize>, Range<usize>)> {
+        let (_, inner) = self.table.iter().find(|(name, _)| name.get_ref() == table)?;
+        let DeValue::Table(inner) = inner.get_ref() else { return None };
+        let (name, value) = inner.iter().find(|(name, _)| name.get_ref() == key)?;
+        Some((name.span(), value.span()))
+    }
+
+    /// The line of that key, which counts from 1; none where it is not set.
+    pub(super) fn line(&self, table: &str, key: &str) -> Option<usize> {
+        Some(self.line_at(self.entry(table, key)?.0.start))
+    }
+
+    /// What that key is set to, as it is written but for quotes.
+    pub(super) fn written(&self, table: &str, key: &str) -> Option<String> {
+        let written = self.text.get(self.entry(table, key)?.1)?;
+        Some(written.trim_matches(['"', '\'']).to_owned())
+    }
+
+    fn line_at(&self, at: usize) -> usize {
+        1 + self.text.bytes().take(at).filter(|byte| *byte == b'\n').count()
+    }
+
+    /// What is not known, if the problem is that.
+    pub(super) fn unknown(&self, problem: &Error) -> Option<Unknown> {
+        let (key, known) =
+            problem.message().strip_prefix("unknown field `")?.split_once("`, expected ")?;
+        let span = problem.span()?;
+        let mut way = way(&self.table, &span)?;
+        way.pop();
+        Some(Unknown {
+            line: self.line_at(span.start),
+            table: way.join("."),
+            key: key.to_owned(),
+            known: known.split('`').skip(1).step_by(2).map(str::to_owned).collect(),
+        })
+    }
+}
+
+/// The names that lead to the innermost entry that `span` is of.
+fn way(table: &DeTable<'_>, span: &Range<usize>) -> Option<Vec<String>> {
+    for (key, value) in table {
+        if let DeValue::Table(inner) = value.get_ref()
+            && let Some(mut way) = way(inner, span)
+        {
+            way.insert(0, key.get_ref().to_string());
+            return Some(way);
+        }
+    }
+    let is_in = |outer: Range<usize>| outer.start <= span.start && span.end <= outer.end;
+    let entry = table.iter().find(|(key, value)| is_in(key.span()) || is_in(value.span()));
+    entry.map(|(key, _)| vec![key.get_ref().to_string()])
+}
+
+/// What it says, as far as it says it right, and all that it does not, in the order of its lines; and where what it says stands. Text
+/// that is not TOML at all is told as that alone.
+pub(super) fn read<'i, T: Deserialize<'i>>(text: &'i str) -> (Option<T>, Vec<Error>, Places<'i>) {
     let (mut table, mut problems) = DeTable::parse_recoverable(text);
+    let places = Places { text, table: table.get_ref().clone() };
     problems.truncate(TOLD_MAX);
     if !problems.is_empty() {
-        return (None, problems);
+        return (None, problems, places);
     }
     // What a table lacks because it was left out here is no problem of its own.
     let mut left_out: Vec<String> = Vec::new();
@@ -37,7 +110,7 @@ pub(super) fn read<'i, T: Deserialize<'i>>(text: &'i str) -> (Option<T>, Vec<Err
         }
     };
     problems.sort_by_key(|problem| problem.span().map(|span| span.start));
-    (read, problems)
+    (read, problems, places)
 }
 
 /// Leaves out the innermost entry that `span` is of.
