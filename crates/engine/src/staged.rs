@@ -40,7 +40,7 @@ pub use self::{
     activity::{
         Activity, ActivityError, Child, ChildEnd, ChildOutcome, Ended, Group, JoinPolicy, Joined,
     },
-    compensation::{Undo, UndoReason},
+    compensation::{Undo, UndoInput, UndoReason},
     history::{History, JobEnd, JobHistory},
     plan::{
         Edge, Feed, Item, JobSpec, NextJobs, Plan, PlanProblem, PlanProblems, Stage, Timeouts,

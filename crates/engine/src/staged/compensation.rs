@@ -44,6 +44,33 @@ pub struct Undo<I = Value, O = Value> {
     pub reason: UndoReason,
 }
 
+/// What an activity is given that undoes jobs: an [`Undo`], of whatever was given and came of them. [`Stage::compensate`] takes no
+/// other activity.
+///
+/// ```
+/// use perennial::engine::staged::{Undo, UndoInput};
+///
+/// fn is_for_undoing<T: UndoInput>() {}
+///
+/// is_for_undoing::<Undo>();
+/// is_for_undoing::<Undo<u64, String>>();
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "an activity that undoes jobs is given an `Undo`, and this one a `{Self}`",
+    label = "this activity is given a `{Self}`",
+    note = "its input is `type In = Undo<I, O>`: `I` is what the job was given that it undoes, `O` what that gave"
+)]
+pub trait UndoInput: sealed::Sealed {}
+
+impl<I, O> UndoInput for Undo<I, O> {}
+
+mod sealed {
+    /// Only what the engine gives is one.
+    pub trait Sealed {}
+
+    impl<I, O> Sealed for super::Undo<I, O> {}
+}
+
 /// Why what a run has done is undone.
 ///
 /// ```
@@ -108,8 +135,26 @@ impl Stage {
     /// let paid = Stage::activity::<Pay>("paid").feed(Feed::jobs([JobSpec::new("shop", &12)])).compensate::<Refund>();
     /// assert!(Plan::new().stage(paid).problems().is_empty());
     /// ```
+    ///
+    /// An activity with another input is none that undoes anything:
+    ///
+    /// ```compile_fail,E0277
+    /// use perennial::engine::staged::Stage;
+    /// # use perennial::engine::{AttemptCx, staged::{Activity, ActivityError, Ended}};
+    /// # #[derive(Debug)] struct Pay;
+    /// # impl Activity for Pay {
+    /// #     const NAME: &'static str = "pay";
+    /// #     type In = u64;
+    /// #     type Out = String;
+    /// #     async fn run(&self, _: &AttemptCx, _: u64) -> Result<Ended<String>, ActivityError> { Ok(Ended::Done("receipt".into())) }
+    /// # }
+    /// let paid = Stage::activity::<Pay>("paid").compensate::<Pay>(); // its input is the sum
+    /// ```
+    ///
+    /// What the [`Undo`] has of the job is read when it is undone: where it is not of these types the compensation fails, as any other
+    /// activity would that cannot read its input.
     #[must_use]
-    pub fn compensate<A: Activity>(mut self) -> Self {
+    pub fn compensate<A: Activity<In: UndoInput>>(mut self) -> Self {
         self.undoing.activity = Some(A::NAME);
         self
     }
