@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use perennial::{
-    Config, ProviderMode, Runtime, StartPipeline, Store,
+    Config, Limits, ProviderMode, Runtime, StartPipeline, Store,
     engine::{
         AttemptCx, Definition, DoneJob, FailureMeans, JobPlan, Next, Outcome, StartRun, Workflow,
         workflow::{BoxFuture, JobKey, RetryPolicy},
@@ -220,4 +220,23 @@ async fn of_what_is_warned_is_as_it_is_set() {
         assert_eq!(told, kinds, "{set}");
         runtime.shutdown().await;
     }
+}
+
+/// YM-12. What it waits for a place is no execution of it.
+#[tokio::test(start_paused = true)]
+async fn of_a_run_that_waited_for_a_place_its_own_time_alone_is_warned_of() {
+    let limits = Limits { runs: 1, ..Limits::default() };
+    let runtime = Runtime::builder().store(Store::memory()).limits(limits).start().await.unwrap();
+    let mut warnings = runtime.runs().warnings();
+    let first = runtime.runs().start(slow(40)).await.unwrap();
+    let second = runtime.runs().start(slow(20)).await.unwrap();
+    second.outcome().await.unwrap();
+    let told = warnings.next().await.unwrap();
+    assert_eq!((&told.run, told.warning.kind), (first.id(), WarningKind::ExecutionThreshold));
+    let rest = tokio::time::timeout(Duration::from_secs(60), warnings.next()).await;
+    assert!(rest.is_err(), "{rest:?}");
+    let performance = second.performance(&Thresholds::default()).await.unwrap();
+    assert_eq!(performance.total_warnings, 0, "{:?}", performance.warnings);
+    assert!(performance.total_duration_ms >= 60_000, "{}", performance.total_duration_ms);
+    runtime.shutdown().await;
 }

@@ -182,8 +182,8 @@ impl PerformanceMonitor {
         let Arguments { services, run, .. } = &*self.its;
         let now = services.store.now();
         let account = services.accounts.get(run).map(|account| account.clone());
-        let (elapsed, under_way) = (self.figures.elapsed(now), self.figures.under_way(now));
-        let sample = Sample { elapsed, account, cpu_percent, under_way };
+        let (worked, under_way) = (self.figures.worked(now), self.figures.under_way(now));
+        let sample = Sample { worked, account, cpu_percent, under_way };
         let warnings = self.watch().take(&sample, &services.monitoring.thresholds);
         for warning in warnings {
             tracing::warn!(%run, step = warning.step.as_ref().map(ToString::to_string), "{}", warning.message);

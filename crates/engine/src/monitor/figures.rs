@@ -42,6 +42,8 @@ pub(super) struct Figures {
     busy: Duration,
     slowest: Option<(JobKey, Duration)>,
     first_at: Option<Timestamp>,
+    /// When its first attempt began.
+    worked_from: Option<Timestamp>,
     last_at: Option<Timestamp>,
     complete: bool,
 }
@@ -66,6 +68,7 @@ impl Figures {
         match event.kind.as_str() {
             "attempt_started" => {
                 self.attempts += 1;
+                self.worked_from.get_or_insert(event.at);
                 if let Some(job) = &event.job {
                     if self.faltered.contains(job) {
                         self.retried.insert(job.clone());
@@ -115,10 +118,10 @@ impl Figures {
         }
     }
 
-    /// Since its first event, until now or its end.
-    pub(super) fn elapsed(&self, now: Timestamp) -> Option<Duration> {
+    /// Since its first attempt began, until now or its end: what it waited for a place before is no time of its own.
+    pub(super) fn worked(&self, now: Timestamp) -> Option<Duration> {
         let until = if self.complete { self.last_at? } else { now };
-        Some(until.since(self.first_at?))
+        Some(until.since(self.worked_from?))
     }
 
     /// Steps under way, and since how long they are: pauses between attempts included.
@@ -223,6 +226,22 @@ mod tests {
         (5..).zip(kinds).for_each(|(seq, kind)| figures.count(&event(seq, 0, kind)));
         let shown = figures.shown();
         assert_eq!((&shown["retried_steps"], &shown["jobs_skipped"]), (&json!(1), &json!(1)));
+    }
+
+    /// A run that waits for a place does not work.
+    #[test]
+    fn a_run_works_from_its_first_attempt_on() {
+        let mut figures = Figures::default();
+        let at = |millis: i64| Timestamp::from_micros(millis * 1_000);
+        figures.count(&event(1, 0, "run_created"));
+        assert_eq!(figures.worked(at(90_000)), None);
+        figures.count(&event(2, 90_000, "attempt_started"));
+        figures.count(&event(3, 95_000, "attempt_failed"));
+        figures.count(&event(4, 97_000, "attempt_started"));
+        assert_eq!(figures.worked(at(99_000)), Some(Duration::from_secs(9)));
+        figures.count(&event(5, 98_000, "run_closed"));
+        assert_eq!(figures.worked(at(99_000)), Some(Duration::from_secs(8)));
+        assert_eq!(figures.shown()["elapsed_ms"], 98_000, "since it was created");
     }
 
     #[test]

@@ -22,8 +22,8 @@ const WARNINGS_SHOWN: usize = 10;
 /// What was measured at one moment. What cannot be measured is absent, never 0 (YM-24).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Sample {
-    /// Since the run's first event.
-    pub(super) elapsed: Option<Duration>,
+    /// Since the run's first attempt began.
+    pub(super) worked: Option<Duration>,
     /// What is accounted to the run.
     pub(super) account: Option<Account>,
     /// Of the process, in percent of one processor.
@@ -57,7 +57,7 @@ impl Watch {
         if let Some(cpu) = sample.cpu_percent {
             self.cpu_peak = Some(self.cpu_peak.map_or(cpu, |peak| peak.max(cpu)));
         }
-        let passed = thresholds.passed(sample.elapsed, memory, &sample.under_way, results(sample));
+        let passed = thresholds.passed(sample.worked, memory, &sample.under_way, results(sample));
         let above: BTreeSet<_> =
             passed.iter().map(|warning| (warning.kind, warning.step.clone())).collect();
         let new: Vec<Warning> = passed
@@ -119,7 +119,7 @@ mod tests {
     fn sample(seconds: u64, bytes: Option<u64>) -> Sample {
         let account = bytes
             .map(|bytes| Account { bytes, results: HashMap::from([(JobKey::new("a"), bytes)]) });
-        Sample { elapsed: Some(Duration::from_secs(seconds)), account, ..Sample::default() }
+        Sample { worked: Some(Duration::from_secs(seconds)), account, ..Sample::default() }
     }
 
     fn kinds(warnings: &[Warning]) -> Vec<WarningKind> {

@@ -237,6 +237,28 @@ fn what_passes_a_threshold_is_a_warning_of_its_type() {
     }
 }
 
+/// YM-12: the threshold is one of execution.
+#[test]
+fn what_a_run_waited_before_its_first_attempt_is_no_execution_of_it() {
+    for (ended, warnings) in [(70, 0), (71, 1)] {
+        let mut view = run(Some(at(ended)));
+        let ends = [(41, Some((50, AttemptEnd::Succeeded)))];
+        add(&mut view, "later", JobState::Succeeded, None, &ends);
+        let ends = [(40, Some((ended, AttemptEnd::Succeeded)))];
+        add(&mut view, "first", JobState::Succeeded, None, &ends);
+        let seen = Performance::of(&view, &Thresholds::default(), at(0));
+        assert_eq!(seen.total_warnings, warnings, "{:?}", seen.warnings);
+        let told = seen.warnings.first().map(|warning| warning.message.as_str());
+        assert!(
+            told.is_none_or(|told| told == "the run takes 31000 ms, more than 30000"),
+            "{told:?}"
+        );
+        assert_eq!(seen.total_duration_ms, ended as u64 * 1_000, "since it was created");
+    }
+    let queued = Performance::of(&run(None), &Thresholds::default(), at(9_999));
+    assert_eq!((queued.total_warnings, queued.total_duration_ms), (0, 9_999_000));
+}
+
 #[test]
 fn what_goes_on_is_counted_until_now_and_written_in_snake_case() {
     let mut view = run(None);
