@@ -129,6 +129,26 @@ fn a_run_is_named_by_the_beginning_of_its_id() {
 }
 
 #[test]
+fn the_help_of_each_verb_that_takes_a_run_says_how_much_of_its_id_is_enough() {
+    let world = World::new();
+    for verb in [
+        "resume", "unpause", "retry", "skip", "cancel", "pause", "priority", "signal", "answer",
+        "show", "results", "events", "explain", "graph", "journal",
+    ] {
+        let args: &[&str] = if verb == "journal" { &[verb, "verify"] } else { &[verb] };
+        let help = world.expect(0, &[args, &["--help"]].concat()).stdout;
+        let words: Vec<&str> = help.split_whitespace().collect();
+        assert!(
+            words.join(" ").contains("of 4 characters or more, that no other run has"),
+            "{help}"
+        );
+    }
+    // What cannot be taken back is not done to a run that was not meant.
+    let purge = world.expect(0, &["purge", "--help"]).stdout;
+    assert!(purge.contains("by its whole id"), "{purge}");
+}
+
+#[test]
 fn what_is_not_there_is_said_with_what_is() {
     let world = World::with_hello();
     world.flow("bad.yaml", "{name: a, type: echo, valu: 1}");

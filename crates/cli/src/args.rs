@@ -340,7 +340,7 @@ pub(crate) struct CheckView {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ResumeArgs {
-    /// The run
+    /// The run: its id, or a beginning of it, of 4 characters or more, that no other run has
     #[arg(required_unless_present = "all", conflicts_with = "all")]
     pub(crate) run: Option<String>,
     /// All runs that were interrupted; those that failed or were cancelled are named one by one
@@ -369,7 +369,7 @@ pub(crate) struct ResumeArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct UnpauseArgs {
-    /// The run
+    /// The run: its id, or a beginning of it, of 4 characters or more, that no other run has
     pub(crate) run: String,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
@@ -381,7 +381,7 @@ pub(crate) struct UnpauseArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct RetryArgs {
-    /// The run
+    /// The run: its id, or a beginning of it, of 4 characters or more, that no other run has
     pub(crate) run: String,
     /// Begins with this step, and makes all behind it again; without it, with what failed
     #[arg(long, value_name = "STEP")]
@@ -399,7 +399,7 @@ pub(crate) struct RetryArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct SkipArgs {
-    /// The run
+    /// The run: its id, or a beginning of it, of 4 characters or more, that no other run has
     pub(crate) run: String,
     /// The step, as show names it
     pub(crate) step: String,
@@ -432,7 +432,7 @@ pub(crate) struct RunsArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ShowArgs {
-    /// The run
+    /// The run: its id, or a beginning of it, of 4 characters or more, that no other run has
     pub(crate) run: String,
     /// Shows steps, attempts and calls as a tree with their times, a summary, findings and a grade
     #[arg(long)]
@@ -448,7 +448,7 @@ pub(crate) struct ShowArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ResultsArgs {
-    /// The run
+    /// The run: its id, or a beginning of it, of 4 characters or more, that no other run has
     pub(crate) run: String,
     /// One step of it
     pub(crate) step: Option<String>,
@@ -463,7 +463,7 @@ pub(crate) struct ResultsArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct EventsArgs {
-    /// The run
+    /// The run: its id, or a beginning of it, of 4 characters or more, that no other run has
     pub(crate) run: String,
     /// The first sequence number
     #[arg(long, value_name = "SEQ", default_value_t = 1,
@@ -483,7 +483,8 @@ pub(crate) struct GraphArgs {
     /// The workflow file
     #[arg(required_unless_present = "run", conflicts_with = "run")]
     pub(crate) file: Option<PathBuf>,
-    /// Draws the workflow of this run, with the states of its steps
+    /// Draws the workflow of a run, with the states of its steps: its id, or a beginning of it, of 4 characters or
+    /// more, that no other run has
     #[arg(long, value_name = "ID")]
     pub(crate) run: Option<String>,
     /// The language of the picture
@@ -514,7 +515,8 @@ pub(crate) enum Picture {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ExplainArgs {
-    /// A run; or, with STEP, a workflow file
+    /// A run: its id, or a beginning of it, of 4 characters or more, that no other run has; or, with STEP, a
+    /// workflow file
     #[arg(value_name = "RUN|FILE")]
     pub(crate) what: std::ffi::OsString,
     /// A step of that file, or of that run

@@ -20,7 +20,7 @@ pub(crate) enum JournalCommand {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct VerifyArgs {
-    /// Only this run
+    /// Only this run: its id, or a beginning of it, of 4 characters or more, that no other run has
     pub(crate) run: Option<String>,
     /// Configuration whose [store] url names the store
     #[arg(long, value_name = "FILE")]

@@ -42,7 +42,7 @@ pub(crate) struct NodesArgs {
 /// One run, to be told something.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RunIdArgs {
-    /// The run
+    /// The run: its id, or a beginning of it, of 4 characters or more, that no other run has
     pub(crate) run: String,
     /// Configuration whose [store] url names the store
     #[arg(long, value_name = "FILE")]

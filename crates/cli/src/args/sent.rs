@@ -6,7 +6,7 @@ use super::{OutputArgs, StoreArgs};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct SignalArgs {
-    /// The run
+    /// The run: its id, or a beginning of it, of 4 characters or more, that no other run has
     pub(crate) run: String,
     /// Which signal
     pub(crate) name: String,
@@ -19,7 +19,7 @@ pub(crate) struct SignalArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct AnswerArgs {
-    /// The run
+    /// The run: its id, or a beginning of it, of 4 characters or more, that no other run has
     pub(crate) run: String,
     /// Name of the question; `explain RUN` tells it
     pub(crate) question: String,
