@@ -8,7 +8,7 @@ use std::{
 use perennial::{
     Config, RunId, RunState, Runtime, Store,
     engine::{
-        AttemptCx, StartRun, Wait, WaitDefault,
+        AttemptCx, Priority, StartRun, Wait, WaitDefault,
         staged::{
             Activity, ActivityError, Edge, Ended, Feed, JobSpec, Plan, PlanProblems, RunReport,
             Stage, Staged, StagedWorkflow, Undo, UndoReason, Upstream, Which,
@@ -307,6 +307,7 @@ async fn what_is_being_undone_goes_on_in_another_actor_and_in_another_process() 
             run.unpause().await,
             run.skip(&JobKey::new("compensation/seats/a"), "no").await,
             run.set_concurrency("rooms", std::num::NonZeroU32::MIN).await,
+            run.set_priority(Priority::HIGH).await,
         ] {
             let text = refused.unwrap_err().to_string();
             assert!(text.starts_with("a run cannot go from compensating to "), "{text}");

@@ -44,6 +44,9 @@ impl RunHandle {
     /// # Errors
     ///
     /// When it has ended, the store is away, or this build does not know its workflow and no node lives that works on it.
+    ///
+    /// [`RunError::Store`] with [`StoreError::InvalidState`] while it is
+    /// [`Compensating`](perennial_core::run::RunState::Compensating): what it has done is undone without a pause.
     pub async fn pause(&self) -> Result<bool, RunError> {
         self.set_pause(true).await
     }
@@ -96,6 +99,11 @@ impl RunHandle {
     /// # Errors
     ///
     /// When nobody here runs it, or the store is away.
+    ///
+    /// [`RunError::Store`] with [`StoreError::InvalidState`] while it is
+    /// [`Compensating`](perennial_core::run::RunState::Compensating): it ends by itself, once what it has done is undone. A run whose
+    /// plan declares [what undoes its jobs](crate::staged::Stage::compensate) becomes that by being cancelled, once its attempts
+    /// have ended, if it has done any of that.
     pub async fn cancel(&self) -> Result<bool, RunError> {
         let answer = self.ask(Request::Cancel).await?;
         // It has ended: that changes nothing any more.
@@ -349,7 +357,7 @@ impl RunHandle {
     ///
     /// # Errors
     ///
-    /// As [`pause`](Self::pause).
+    /// As [`pause`](Self::pause): a run that is Compensating keeps the priority it had, and its compensations come by it.
     ///
     /// # Cancel safety
     ///
