@@ -492,7 +492,8 @@ impl Builder {
         self
     }
 
-    /// Declares a workflow in stages, so that this process continues its runs.
+    /// Declares a workflow in stages, so that this process continues its runs: [`workflow`](Self::workflow) for those whose plan
+    /// says how they are built again. The [guide](crate::guide#work-in-stages) writes one.
     ///
     /// ```
     /// use perennial::{Runtime, engine::staged::{Staged, StagedWorkflow}};
