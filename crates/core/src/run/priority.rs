@@ -110,7 +110,7 @@ impl FromStr for Priority {
     type Err = InvalidPriority;
 
     fn from_str(text: &str) -> Result<Self, InvalidPriority> {
-        let named = Self::NAMED.iter().find(|(name, _)| *name == text);
+        let named = Self::NAMED.iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
         let refused = || InvalidPriority(text.to_owned());
         match named {
             Some((_, priority)) => Ok(*priority),
@@ -131,8 +131,11 @@ mod tests {
             let Ok(made) = made else { continue };
             assert_eq!((made.number(), made.to_string().parse()), (number, Ok(made)));
         }
-        for odd in ["", "High", "101", "-101", "99999", "1.5", "middling"] {
+        for odd in ["", "Highest", "101", "-101", "99999", "1.5", "middling"] {
             assert!(odd.parse::<Priority>().unwrap_err().to_string().contains(odd), "{odd}");
+        }
+        for name in ["high", "HIGH", "High"] {
+            assert_eq!(name.parse(), Ok(Priority::HIGH), "{name}");
         }
         assert_eq!(format!("{:>8}|{:<7}|", Priority::LOW, Priority::HIGH), "     low|high   |");
     }
