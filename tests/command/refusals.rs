@@ -256,3 +256,31 @@ fn a_live_run_whose_step_lists_tools_is_refused_with_the_step_and_the_tools() {
     let mock = world.expect(0, &["run", "tools.yaml", "--provider-mode", "mock"]);
     assert!(mock.stdout.contains('a'), "{}", mock.stdout);
 }
+
+/// CLI-1: what is wrong with the command line itself is told as any other refusal.
+#[test]
+fn a_command_line_that_is_wrong_is_told_to_programs_too() {
+    let world = World::new();
+    for (args, word, help) in [
+        (&["show", "--json"][..], "<RUN>", Some("perennial show --json <RUN>")),
+        (&["priority", "r", "soon", "--json"], "soon", None),
+        (&["runs", "--limit", "0", "--json"], "--limit", None),
+        (&["shows", "r", "--json"], "shows", Some("perennial <COMMAND>")),
+        (&["graph", "--json"], "--json", Some("perennial graph")),
+    ] {
+        let output = world.expect(2, args);
+        let [told] = &json_lines(&output.stdout)[..] else { panic!("{args:?}: {output:?}") };
+        assert_eq!((&told["type"], &told["exit_code"]), (&json!("error"), &json!(2)), "{args:?}");
+        let message = told["message"].as_str().unwrap();
+        assert!(message.contains(word) && !message.contains("--help"), "{args:?}: {message}");
+        assert!(!message.starts_with("error"), "{args:?}: {message}");
+        let said = told["help"].as_str();
+        assert_eq!(said.is_some(), help.is_some(), "{args:?}: {told}");
+        assert!(said.unwrap_or_default().starts_with(help.unwrap_or_default()), "{args:?}: {told}");
+        // And to people as ever.
+        assert!(output.stderr.starts_with("error: "), "{args:?}: {output:?}");
+    }
+    // What follows `--` is no option, and help is no refusal.
+    assert_eq!(world.expect(2, &["show", "--", "r", "--json"]).stdout, "");
+    assert!(world.expect(0, &["show", "--json", "--help"]).stdout.starts_with("Shows one run"));
+}

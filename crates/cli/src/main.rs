@@ -16,7 +16,7 @@ use tracing_subscriber::EnvFilter;
 use crate::{args::Args, exit::Failed};
 
 fn main() {
-    let args = Args::try_parse().unwrap_or_else(|error| brief(error).exit());
+    let args = Args::try_parse().unwrap_or_else(|error| refused(brief(error)));
     let json = args.command.is_json();
     let code = match serve(args) {
         Ok(code) => code,
@@ -43,6 +43,28 @@ fn main() {
         }
     };
     std::process::exit(code);
+}
+
+/// Ends with what is wrong with the command line, or with the help that was asked for; programs are told as of any refusal.
+fn refused(error: clap::Error) -> ! {
+    let asked = std::env::args_os().skip(1).take_while(|arg| arg != "--");
+    let is_json = asked.into_iter().any(|arg| arg == "--json");
+    if error.use_stderr() && is_json {
+        let text = error.render().to_string();
+        let (what, usage) = text.split_once("\n\nUsage: ").unwrap_or((&text, ""));
+        let what = what.split("\n\nFor more information").next().unwrap_or(what);
+        let what: Vec<&str> = what.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        let what = what.join(" ");
+        let usage = usage.lines().next().map(str::trim).filter(|usage| !usage.is_empty());
+        output::refusal(&output::Refusal {
+            text: what.strip_prefix("error: ").unwrap_or(&what),
+            file: None,
+            diagnostics: None,
+            help: usage,
+            code: error.exit_code(),
+        });
+    }
+    error.exit()
 }
 
 /// A refusal of the command line tells the beginning of what was typed, on one line.
