@@ -239,7 +239,9 @@ async fn what_a_run_has_done_is_undone_before_it_ends_otherwise_than_well() {
             match (cause, &reason) {
                 ("cancel", UndoReason::Cancelled) | ("deadline", UndoReason::TimedOut) => (),
                 ("failure", UndoReason::Failed { failure }) => {
-                    assert!(failure.message.contains("go"), "{failure:?}");
+                    assert!(failure.message.contains("go/now: no wind"), "{failure:?}");
+                    let (class, code) = (failure.class, failure.code.as_str());
+                    assert_eq!((class, code), (FailureClass::Permanent, "APP1"));
                 }
                 (_, reason) => panic!("{cause}: {reason:?}"),
             }
@@ -370,6 +372,8 @@ async fn what_undoes_a_run_may_take_as_long_as_is_set() {
         assert!((within..within + 2).contains(&took), "{settings}: {took} s");
         let about = &outcome.view.run.failure.unwrap()["compensation"];
         assert_eq!((&about["undone"], &about["not_begun"]), (&1.into(), &4.into()), "{about}");
+        let why = about["failures"][0]["message"].as_str().unwrap();
+        assert!(why.contains("`compensation` of `[engine]`"), "{why}");
         runtime.shutdown().await;
     }
 }

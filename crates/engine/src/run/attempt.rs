@@ -128,7 +128,7 @@ pub(super) fn watch(
 
 async fn execute(workflow: Arc<dyn Workflow>, cx: AttemptCx, limits: Limits) -> Reported {
     let (warnings, pulse) = (cx.warnings.clone(), cx.pulse.clone());
-    let Limits { within, of_job, heartbeat } = limits;
+    let Limits { within, of_job, undoes, heartbeat } = limits;
     let silence = async {
         match heartbeat {
             Some(within) => {
@@ -143,6 +143,10 @@ async fn execute(workflow: Arc<dyn Workflow>, cx: AttemptCx, limits: Limits) -> 
         outcome = workflow.execute(cx) => outcome,
         () = tokio::time::sleep(within) => {
             timed_out(match of_job {
+                Some(left) if undoes => format!(
+                    "it was not undone within {} ms, all that was left of `compensation` of `[engine]`",
+                    left.as_millis()
+                ),
                 Some(all) => {
                     format!("all attempts of the job took longer than {} ms", all.as_millis())
                 }

@@ -148,6 +148,8 @@ pub(super) struct Limits {
     pub(super) within: Duration,
     /// What `within` is the rest of: what all attempts of the job may take, when that ends first.
     pub(super) of_job: Option<Duration>,
+    /// Whether it undoes a job: what all that do so may take together is a setting.
+    pub(super) undoes: bool,
     pub(super) heartbeat: Option<Duration>,
 }
 
@@ -458,14 +460,16 @@ impl Machine {
     /// What an attempt that is claimed now may take: its own limit, and no more than what is left of its
     /// job's time (DUR-50). When its run's time is over the run ends it: that is no failure of the job (DUR-52).
     pub(super) fn limits(&self, id: i64, now: Timestamp) -> Limits {
-        let Some(Job { policy, .. }) = self.job(id) else {
-            return Limits { within: Duration::ZERO, of_job: None, heartbeat: None };
+        let Some(Job { policy, stage, .. }) = self.job(id) else {
+            let within = Duration::ZERO;
+            return Limits { within, of_job: None, undoes: false, heartbeat: None };
         };
         let own = Duration::from_millis(policy.attempt_within_ms);
         let left = policy.deadline().map(|deadline| deadline.since(now)).filter(|left| *left < own);
         let of_job = left.and(policy.within_ms).map(Duration::from_millis);
         let heartbeat = policy.heartbeat_within_ms.map(Duration::from_millis);
-        Limits { within: left.unwrap_or(own), of_job, heartbeat }
+        let undoes = self.is_undoing(stage);
+        Limits { within: left.unwrap_or(own), of_job, undoes, heartbeat }
     }
 
     /// The job of that name.

@@ -308,12 +308,7 @@ impl Draft {
             }
             if planned.required {
                 // Once: with this its run ends.
-                let failed = |(place, job): &(usize, &Job)| {
-                    let state = board.state(*place);
-                    job.stage == planned.name && job.parent.is_none() && state == JobState::Failed
-                };
-                let (place, job) = machine.jobs.iter().enumerate().find(failed)?;
-                let cause = crate::staged::failure_of(board.result(place));
+                let (job, cause) = first_failed(board, machine, planned)?;
                 let text = format!(
                     "stage {} stopped: {} of {} jobs failed; {}: {}",
                     planned.name,
@@ -377,7 +372,7 @@ impl Draft {
         let to = run_outcome_of(None, ends.iter().copied());
         let failure = (to == RunState::Failed).then(|| {
             if ends.iter().any(|end| end.has_success) {
-                failed_stages(board, staging)
+                failed_stages(board, machine, staging)
             } else {
                 nothing_done()
             }
@@ -520,23 +515,43 @@ fn policy(board: &Board<'_>, planned: &PlannedStage) -> FailurePolicy {
     if is_failed { FailurePolicy::FAIL_FAST } else { planned.on_failure }
 }
 
-/// Why a run failed although something of it succeeded.
-fn failed_stages(board: &Board<'_>, staging: &Staging) -> Value {
-    let failed = staging.stages.iter().zip(&board.stages).filter(|(planned, (_, outcome))| {
+/// The first job of a stage that has failed, and of what.
+fn first_failed<'m>(
+    board: &Board<'_>,
+    machine: &'m Machine,
+    planned: &PlannedStage,
+) -> Option<(&'m Job, Failure)> {
+    let failed = |(place, job): &(usize, &Job)| {
+        let state = board.state(*place);
+        job.stage == planned.name && job.parent.is_none() && state == JobState::Failed
+    };
+    let (place, job) = machine.jobs.iter().enumerate().find(failed)?;
+    Some((job, crate::staged::failure_of(board.result(place))))
+}
+
+/// Why a run failed although something of it succeeded: the first failure of those that it did not tolerate.
+fn failed_stages(board: &Board<'_>, machine: &Machine, staging: &Staging) -> Value {
+    let is_failed = |(planned, (_, outcome)): &(&PlannedStage, &(StageState, _))| {
         planned.required && matches!(outcome, Some(StageOutcome::Failed | StageOutcome::Cancelled))
+    };
+    let stages = staging.stages.iter().zip(&board.stages).filter(is_failed);
+    let failed: Vec<&PlannedStage> = stages.map(|(planned, _)| planned).collect();
+    let names = failed.iter().map(|planned| {
+        let Ends { failed, .. } = board.ends(&planned.name);
+        format!("{} ({failed} of its jobs failed)", planned.name)
     });
-    let names: Vec<String> = failed
-        .map(|(planned, _)| {
-            let Ends { failed, .. } = board.ends(&planned.name);
-            format!("{} ({failed} of its jobs failed)", planned.name)
-        })
-        .collect();
-    json!({
-        "cause": "failure",
-        "class": perennial_core::FailureClass::Permanent,
-        "code": "PL699",
-        "message": format!("more failed than is tolerated: {}", names.join(", ")),
-    })
+    let names = names.collect::<Vec<_>>().join(", ");
+    let text = format!("more failed than is tolerated: {names}");
+    let first = failed.iter().find_map(|planned| first_failed(board, machine, planned));
+    let failure = match first {
+        Some((job, Failure { class, code, message, .. })) => {
+            Failure::new(class, &code, format!("{text}; {}: {message}", job.key))
+        }
+        None => Failure::new(perennial_core::FailureClass::Permanent, "PL699", text),
+    };
+    let mut record = record_of(&failure);
+    record["cause"] = json!("failure");
+    record
 }
 
 fn record_of(Failure { class, code, message, .. }: &Failure) -> Value {

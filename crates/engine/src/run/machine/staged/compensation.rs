@@ -165,7 +165,10 @@ impl Draft {
     fn give_up(&mut self, board: &mut Board<'_>, machine: &Machine, within: Duration) {
         let of = machine.jobs.tally().stage(COMPENSATION);
         let open: Vec<usize> = of.into_iter().flat_map(|of| &of.open).copied().collect();
-        let text = format!("what the run has done was not undone within {} s", within.as_secs());
+        let text = format!(
+            "what the run has done was not undone within {} s (`compensation` of `[engine]`)",
+            within.as_secs()
+        );
         let record = json!({ "class": FailureClass::Timeout, "code": "PL701", "message": text });
         for place in open {
             if machine.jobs[place].state != JobState::Leased {
