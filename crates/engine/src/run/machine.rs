@@ -554,7 +554,9 @@ impl Machine {
     ) -> Result<Option<Decision>, Unchanged> {
         self.follows = false;
         if self.state == RunState::Compensating && fact.is_asked() {
-            return Err(Unchanged::Undoes);
+            // SM-12: it ends already, which is what whoever stops it wants.
+            let ends = matches!(fact, Fact::Stop(_));
+            return Err(if ends { Unchanged::Already } else { Unchanged::Undoes });
         }
         let mut draft = Draft::new(self);
         if let Some(asked) = &at.asked {

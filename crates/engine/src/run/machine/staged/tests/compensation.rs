@@ -256,9 +256,11 @@ async fn while_it_is_undone_nothing_is_asked_of_a_run() {
     let before = play.store.run(&play.run).await.unwrap();
     let most = std::num::NonZeroU32::MIN;
     let (job, why) = (JobKey::new("compensation/made/a"), "no".to_owned());
+    for cause in [StopCause::Cancel, StopCause::Deadline] {
+        let again = play.machine.decide(&*play.workflow, &Fact::Stop(cause), &circumstances(&play));
+        assert_eq!(again.unwrap_err(), Unchanged::Already, "{cause:?}: it ends already");
+    }
     for fact in [
-        Fact::Stop(StopCause::Cancel),
-        Fact::Stop(StopCause::Deadline),
         Fact::Pause,
         Fact::Unpause,
         Fact::Skip { job, why },
