@@ -70,7 +70,8 @@ fn a_question_is_explained_and_answered_once() {
     let yes = ["answer", "r", "agree?", "\"yes\"", "--by", "ada", "--request", "1"];
     let answered = world.expect(0, &yes);
     assert_eq!(answered.stdout, "step a of run r goes on with it\n");
-    assert_eq!(answered.stderr, "nobody runs it now; resume with: perennial resume r\n");
+    let goes_on = format!("nobody runs it now: {whose}; no command can do that\n");
+    assert_eq!(answered.stderr, goes_on);
     let again = world.expect(0, &yes).stdout;
     assert_eq!(again, "this request was sent before: step a of run r goes on with it\n");
     let second = world.expect(2, &["answer", "r", "agree?", "\"no\""]);
@@ -94,11 +95,16 @@ fn a_question_is_explained_and_answered_once() {
 fn a_run_of_a_host_is_left_to_that_host() {
     let world = World::new();
     asking(&world);
-    let left = world.expect(1, &["resume", "r"]);
-    assert!(left.stderr.contains("this build does not know its workflow `one-job`"), "{left:?}");
-    let how = "`Builder::staged` if it is in stages, else with `Builder::workflow`";
-    assert!(left.stderr.contains(how), "{left:?}");
-    assert!(!left.stderr.contains("provider_mode"), "{left:?}");
+    let whose = "the program that has its workflow `one-job`";
+    for all in ["r", "--all"] {
+        let left = world.expect(2, &["resume", all]);
+        assert!(left.stderr.contains(whose), "{left:?}");
+        assert!(left.stderr.contains("`Builder::workflow`"), "{left:?}");
+        assert!(!left.stderr.contains("provider_mode"), "{left:?}");
+    }
+    let skip = world.expect(2, &["skip", "r", "a"]);
+    assert!(skip.stderr.contains(whose) && skip.stderr.contains("`RunHandle::skip`"), "{skip:?}");
+    assert!(skip.stderr.ends_with("help: perennial show r\n"), "{skip:?}");
 }
 
 #[test]

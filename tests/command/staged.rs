@@ -1,11 +1,11 @@
 //! Runs in stages of a host's own workflow, as the command shows them.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use perennial::{
-    Runtime, Store,
+    Adoption, RunId, Runtime, Store,
     engine::{
-        AttemptCx,
+        AttemptCx, Wait, WaitDefault,
         staged::{
             Activity, ActivityError, Child, ChildOutcome, Edge, Ended, Feed, Group, JobSpec,
             Joined, Plan, PlanProblems, RunReport, Stage, Staged, StagedWorkflow, Undo, Upstream,
@@ -133,19 +133,35 @@ fn a_run_in_stages_is_shown_by_stage_with_children_under_their_group() {
     );
 }
 
-/// Takes letters back, but for the first.
-struct Burn;
+/// Takes letters back, the first as it is told.
+struct Burn(Taken);
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Taken {
+    Back,
+    /// It cannot be taken back.
+    Not,
+    /// It is waited for.
+    Later,
+}
 
 impl Activity for Burn {
     const NAME: &'static str = "burn";
     type In = Undo<String, String>;
     type Out = ();
 
-    async fn run(&self, _: &AttemptCx, undo: Self::In) -> Result<Ended<()>, ActivityError> {
-        if undo.key == "ada" {
-            return Err(Failure::new(FailureClass::Permanent, "APP2", "Ada has read it").into());
+    async fn run(&self, cx: &AttemptCx, undo: Self::In) -> Result<Ended<()>, ActivityError> {
+        match self.0 {
+            Taken::Not if undo.key == "ada" => {
+                Err(Failure::new(FailureClass::Permanent, "APP2", "Ada has read it").into())
+            }
+            Taken::Later if undo.key == "ada" => {
+                let until = cx.now.after(Duration::from_secs(600));
+                let name = "returned".to_owned();
+                Ok(Ended::Suspend(Wait::Signal { name, until, or: WaitDefault::Fail }))
+            }
+            Taken::Back | Taken::Not | Taken::Later => Ok(Ended::Done(())),
         }
-        Ok(Ended::Done(()))
     }
 }
 
@@ -169,21 +185,28 @@ impl StagedWorkflow for AllOrNone {
     fn summarize(&self, (): &(), _: &RunReport) {}
 }
 
+/// A run of [`AllOrNone`] in `store`, whose letters are taken back, or are about to be.
+fn undone(store: &Path, taken: Taken) -> String {
+    let executor = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    executor.block_on(async {
+        let staged = Staged::new(AllOrNone).activity(Write).activity(Burn(taken));
+        let builder = Runtime::builder().store(Store::sqlite(store)).staged(&staged);
+        let runtime = builder.start().await.unwrap();
+        let run = runtime.runs().start(staged.start(&()).unwrap()).await.unwrap();
+        let mut events = run.events(1);
+        let last = if taken == Taken::Later { "job_suspended" } else { "run_closed" };
+        while events.next().await.unwrap().kind != last {}
+        let id = run.id().to_string();
+        runtime.shutdown().await;
+        id
+    })
+}
+
 #[test]
 fn what_of_a_run_could_not_be_undone_is_shown_beside_what_it_failed_of() {
     let world = World::new();
     let store = world.path("runs.db");
-    let executor = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let run = executor.block_on(async {
-        let staged = Staged::new(AllOrNone).activity(Write).activity(Burn);
-        let builder = Runtime::builder().store(Store::sqlite(&store)).staged(&staged);
-        let runtime = builder.start().await.unwrap();
-        let run = runtime.runs().start(staged.start(&()).unwrap()).await.unwrap();
-        assert_eq!(run.outcome().await.unwrap().state.name(), "compensation_failed");
-        let id = run.id().to_string();
-        runtime.shutdown().await;
-        id
-    });
+    let run = undone(&store, Taken::Not);
     let store = store.to_str().unwrap();
     let shown = world.expect(0, &["show", &run, "--store", store]).stdout;
     for line in [
@@ -200,6 +223,144 @@ fn what_of_a_run_could_not_be_undone_is_shown_beside_what_it_failed_of() {
     assert_eq!((&told["state"], &about["failed"]), (&"compensation_failed".into(), &1.into()));
     let late = world.expect(2, &["cancel", &run, "--store", store]).stderr;
     assert!(late.contains("has ended (compensation_failed)"), "{late}");
+    let why = world.expect(0, &["explain", &run, "--store", store]).stdout;
+    for line in ["  undone: 1 job", "          not write/ada: Ada has read it"] {
+        assert!(why.lines().any(|it| it == line), "no line {line:?} in {why}");
+    }
+    let why = world.expect(0, &["explain", &run, "--store", store, "--json"]).stdout;
+    let why: Value = serde_json::from_str(&why).unwrap();
+    assert_eq!(why["error"]["compensation"]["failures"][0]["job"], "write/ada");
+}
+
+#[test]
+fn what_is_asked_of_a_run_whose_work_was_undone_is_refused_with_what_can_be_done() {
+    let world = World::new();
+    for (taken, state) in [(Taken::Back, "failed"), (Taken::Not, "compensation_failed")] {
+        let store = world.path(&format!("{state}.db"));
+        let run = undone(&store, taken);
+        let store = store.to_str().unwrap();
+        let show = format!("help: perennial show {run} --store ");
+        for words in [
+            &["retry", &run][..],
+            &["resume", &run],
+            &["unpause", &run],
+            &["pause", &run],
+            &["priority", &run, "high"],
+            &["signal", &run, "go"],
+        ] {
+            let refused = world.expect(2, &[words, &["--store", store]].concat()).stderr;
+            for word in ["undone", "start a new run", &format!("({state})"), &show] {
+                assert!(refused.contains(word), "{words:?}: no {word:?} in {refused}");
+            }
+            for word in ["resume", "retry"] {
+                assert!(!refused.contains(word), "{words:?}: {refused}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_run_that_nobody_works_on_and_that_undoes_its_work_is_shown_so() {
+    let world = World::new();
+    let store = world.path("runs.db");
+    let run = undone(&store, Taken::Later);
+    let store = store.to_str().unwrap();
+    let at = |code, words: &[&str]| world.expect(code, &[words, &["--store", store]].concat());
+    for words in [&["runs"][..], &["show", &run], &["explain", &run]] {
+        let told = at(0, words).stdout;
+        assert!(told.contains("interrupted (compensating)"), "{words:?}: {told}");
+    }
+    for words in [&["runs", "--json"][..], &["show", &run, "--json"], &["explain", &run, "--json"]]
+    {
+        let told: Value = serde_json::from_str(&at(0, words).stdout).unwrap();
+        let told = (&told["state"], &told["standing"]);
+        assert_eq!(told, (&"compensating".into(), &"interrupted".into()), "{words:?}");
+    }
+    let whose = "the program that has its workflow `all_or_none`";
+    let cancelled = at(0, &["cancel", &run]).stderr;
+    let ends = "undoes what it has done, and ends then; nobody works on it now: it goes on in ";
+    assert!(cancelled.contains(ends) && cancelled.contains(whose), "{cancelled}");
+    for words in [
+        &["pause", &run][..],
+        &["priority", &run, "high"],
+        &["skip", &run, "compensation/write/ada"],
+    ] {
+        let refused = at(2, words).stderr;
+        assert!(
+            refused.contains("undoes what it has done, and takes nothing but sig"),
+            "{refused}"
+        );
+    }
+    let resumed = at(2, &["resume", &run]).stderr;
+    assert!(resumed.contains(whose) && resumed.contains("is compensating"), "{resumed}");
+    let sent = at(0, &["signal", &run, "returned"]).stderr;
+    assert!(sent.contains(whose) && !sent.contains("perennial resume"), "{sent}");
+}
+
+/// A run of [`Letters`] that nobody has taken.
+fn queued(store: &Path) -> String {
+    let executor = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    executor.block_on(async {
+        let staged = Staged::new(Letters).activity(Write).group(Check);
+        let builder = Runtime::builder().store(Store::sqlite(store)).staged(&staged);
+        let runtime = builder.adoption(Adoption::OnRequest).start().await.unwrap();
+        let run = runtime.runs().submit(staged.start(&()).unwrap()).await.unwrap();
+        let id = run.id().to_string();
+        runtime.shutdown().await;
+        id
+    })
+}
+
+#[test]
+fn a_run_of_a_host_that_nobody_works_on_is_steered_by_commands() {
+    let world = World::new();
+    let path = world.path("runs.db");
+    let run = queued(&path);
+    let store = path.to_str().unwrap();
+    let at = |code, words: &[&str]| world.expect(code, &[words, &["--store", store]].concat());
+    let whose = "the program that has its workflow `letters`";
+    let listed: Value = serde_json::from_str(&at(0, &["runs", "--json"]).stdout).unwrap();
+    assert_eq!((&listed["state"], &listed["standing"]), (&"running".into(), &"queued".into()));
+    let soon = at(0, &["priority", &run, "HIGH"]).stderr;
+    assert!(soon.ends_with("has now the priority high\n"), "{soon}");
+    let refused = at(2, &["resume", &run]).stderr;
+    assert!(refused.contains(whose) && refused.contains("is started on this store"), "{refused}");
+
+    let paused = at(0, &["pause", &run]).stderr;
+    assert!(paused.contains("is paused; let it go on with: perennial unpause "), "{paused}");
+    let goes_on = at(0, &["unpause", &run]).stderr;
+    assert!(goes_on.contains("is not paused any more: it goes on in "), "{goes_on}");
+    assert!(goes_on.contains(whose), "{goes_on}");
+    let early = at(2, &["unpause", &run]).stderr;
+    assert!(early.contains("is not paused: it is running") && early.contains(whose), "{early}");
+    let sent = at(0, &["signal", &run, "go"]).stderr;
+    assert!(sent.contains("nobody runs it now: it goes on in ") && sent.contains(whose), "{sent}");
+    let skipped = at(0, &["skip", &run, "write/bob"]);
+    assert!(skipped.stdout.contains(" is skipped"), "{skipped:?}");
+    assert!(skipped.stderr.contains(whose), "{skipped:?}");
+
+    for _ in ["once", "again"] {
+        let cancelled = at(0, &["cancel", &run]).stderr;
+        let waits =
+            "is being cancelled; nobody works on it now: it undoes what it has to, and ends, when ";
+        assert!(cancelled.contains(waits) && cancelled.contains(whose), "{cancelled}");
+    }
+    assert!(at(0, &["runs"]).stdout.contains("queued (cancelling)"));
+    let late = at(2, &["priority", &run, "low"]).stderr;
+    assert!(late.contains("is cancelling: nothing of it waits"), "{late}");
+
+    let executor = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    executor.block_on(async {
+        let staged = Staged::new(Letters).activity(Write).group(Check);
+        let builder = Runtime::builder().store(Store::sqlite(&path)).staged(&staged);
+        let runtime = builder.start().await.unwrap();
+        let run = runtime.runs().get(&RunId::parse(&run).unwrap()).await.unwrap();
+        assert_eq!(run.outcome().await.unwrap().state.name(), "cancelled");
+        drop(run);
+        runtime.shutdown().await;
+    });
+    let again = at(2, &["retry", &run]).stderr;
+    assert!(again.contains("`RunHandle::retry`") && again.contains(whose), "{again}");
 }
 
 #[test]
@@ -230,8 +391,12 @@ fn what_no_command_can_do_with_a_run_of_a_host_is_said_and_not_hinted_at() {
     let ended = ended.to_str().unwrap();
     let graph = world.expect(2, &["graph", "--run", &run, "--store", ended]).stderr;
     assert!(graph.contains("was not made of a workflow file"), "{graph}");
-    let retry = world.expect(2, &["retry", &run, "--store", ended]).stderr;
-    assert!(retry.contains("`RunHandle::retry`"), "{retry}");
+    for verb in ["retry", "resume", "unpause"] {
+        let again = world.expect(2, &[verb, &run, "--store", ended]).stderr;
+        assert!(again.contains("`RunHandle::retry`"), "{again}");
+        assert!(again.contains("the program that has its workflow `letters`"), "{again}");
+        assert!(!again.contains("definition of this language"), "{again}");
+    }
 
     let run = made(&paused, true);
     let paused = paused.to_str().unwrap();
@@ -239,10 +404,9 @@ fn what_no_command_can_do_with_a_run_of_a_host_is_said_and_not_hinted_at() {
         let told = world.expect(0, words);
         let told = format!("{}{}", told.stdout, told.stderr);
         assert!(told.contains("the program that has its workflow `letters`"), "{told}");
-        assert!(
-            !told.contains("perennial unpause") && !told.contains("perennial resume"),
-            "{told}"
-        );
+        // It stays paused there as well.
+        assert!(told.contains("perennial unpause"), "{told}");
+        assert!(!told.contains("perennial resume"), "{told}");
     }
     let all = world.output(&["resume", "--all", "--store", paused]);
     assert!(all.stderr.contains("no run goes on"), "{all:?}");

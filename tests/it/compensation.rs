@@ -252,6 +252,20 @@ async fn what_a_run_has_done_is_undone_before_it_ends_otherwise_than_well() {
             assert_eq!(told[1..], ["compensation_started"; 6], "{cause}");
             let refused = run.retry(&Which::Failed, true).await.unwrap_err();
             assert!(matches!(refused, RunError::Undone { .. }), "{refused}");
+            for refused in [
+                run.pause().await,
+                run.set_priority(Priority::HIGH).await,
+                run.skip(&JobKey::new("go/now"), "no").await,
+                runtime.runs().resume(run.id()).await.map(|_| true),
+            ] {
+                let refused = refused.unwrap_err();
+                assert!(matches!(refused, RunError::Ended { undone: true, .. }), "{refused:?}");
+                let text = refused.to_string();
+                assert!(text.contains("was undone: start a new run instead"), "{text}");
+            }
+            let refused = runtime.pipelines().resume(run.id()).await.unwrap_err().to_string();
+            assert!(refused.contains("was undone") && refused.contains("a new run"), "{refused}");
+            assert!(!run.cancel().await.unwrap(), "it has ended");
             runtime.shutdown().await;
         }
     }
@@ -324,6 +338,15 @@ async fn what_is_being_undone_goes_on_in_another_actor_and_in_another_process() 
         world.is_there.notified().await;
         drop(run);
         before.shutdown().await;
+        // Nor by whoever does not know it.
+        let stranger = Runtime::builder().store(place.store()).node("stranger").store_only();
+        let stranger = stranger.start().await.unwrap();
+        let run = stranger.runs().get(&RunId::parse("journey").unwrap()).await.unwrap();
+        assert!(!run.cancel().await.unwrap(), "it ends already");
+        let refused = run.pause().await.unwrap_err().to_string();
+        assert_eq!(refused, "a run cannot go from compensating to paused");
+        drop(run);
+        stranger.shutdown().await;
         *world.undoes.lock().unwrap() = None;
         let after = runtime(place.store(), &journey(&world)).await;
         let view = ended(&after).await;

@@ -19,6 +19,7 @@ mod holding;
 mod importing;
 mod job_settings;
 mod language;
+mod left;
 mod limits;
 mod loading;
 mod logging;

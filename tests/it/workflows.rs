@@ -161,7 +161,7 @@ async fn a_run_that_this_build_does_not_know_is_left_as_it_is_and_says_why() {
     let refused = asked.runs().resume(&id).await.unwrap_err();
     let RunError::NotRunnable(why) = &refused else { panic!("{refused:?}") };
     assert_eq!(why.failure.code, "PL903");
-    let how = "with `Builder::staged` if it is in stages, else with `Builder::workflow`";
+    let how = "with `Builder::staged` or `Builder::workflow`";
     for word in ["does not know its workflow `two`", how, "left as it is"] {
         assert!(why.failure.message.contains(word), "{why}");
     }

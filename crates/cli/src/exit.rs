@@ -93,7 +93,7 @@ pub(crate) fn of_store(error: &StoreError) -> i32 {
 pub(crate) fn of_run_error(error: &RunError) -> i32 {
     match error {
         RunError::Store(error) => of_store(error),
-        RunError::InvalidRunId(_) | RunError::Ended { .. } => USAGE,
+        RunError::InvalidRunId(_) | RunError::Ended { .. } | RunError::Undone { .. } => USAGE,
         RunError::Engine(_)
         | RunError::NotRunnable(_)
         | RunError::OwnedElsewhere { .. }

@@ -341,7 +341,7 @@ impl Runs {
         let view = self.view(run).await?;
         let node = self.services.node().await?;
         if view.run.state.is_terminal() {
-            return Err(RunError::Ended { run: run.clone(), state: view.run.state });
+            return Err(RunError::ended(&view.run));
         }
         if let Some(owner) = &view.run.owner
             && view.run.owner_alive

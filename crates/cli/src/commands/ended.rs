@@ -38,23 +38,23 @@ pub(super) async fn too_late(
     asked: TooLate,
     hint: &Hint,
 ) -> anyhow::Error {
-    let goes_on = state.may_reopen() && is_of_a_command(runtime, run).await;
-    let more = if goes_on { "; `resume` and `retry` go on with it" } else { "" };
+    let view = async { runtime.runs().get(run).await?.view().await };
+    let view = view.await.ok();
+    // Nobody but its program goes on with a run in stages, or of a workflow of its own.
+    let is_staged = view.as_ref().is_some_and(stages::is_staged);
+    let goes_on = state.may_reopen() && !is_staged && !host::has(runtime, run).await;
+    let more = match &view {
+        _ if goes_on => "; `resume` and `retry` go on with it",
+        Some(view) if host::was_undone(&view.run) => {
+            "; what it had done was undone: start a new run instead"
+        }
+        Some(_) | None => "",
+    };
     let text = format!("run {run} has ended ({state}): {}{more} [PL904]", asked.text());
     let id = run.as_str();
     // Whoever wants it cancelled does not want it to go on.
     let help = if goes_on && asked != TooLate::Cancel { hint.resume(id) } else { hint.show(id) };
     failed_with(exit::USAGE, text, help)
-}
-
-/// Whether a command can go on with it; nobody but its program can with a run in stages, or of a workflow of its own.
-async fn is_of_a_command(runtime: &Runtime, run: &RunId) -> bool {
-    let view = async { runtime.runs().get(run).await?.view().await };
-    if view.await.is_ok_and(|view| stages::is_staged(&view)) {
-        return false;
-    }
-    let definition = runtime.pipelines().definition(run).await;
-    !definition.is_err_and(|error| host::is_of_a_host(&error))
 }
 
 /// The refusal of a command whose tree has given up meanwhile: of what its children died, by all that `lifecycle` has told since.

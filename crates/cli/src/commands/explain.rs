@@ -17,7 +17,9 @@ use super::{
     hint::{self, Hint},
     host::{self, is_of_a_host},
     named::named,
-    runs, why,
+    runs,
+    show::stages,
+    why,
 };
 use crate::{
     args::ExplainArgs,
@@ -57,19 +59,22 @@ pub(super) async fn explain(args: ExplainArgs) -> anyhow::Result<i32> {
     let hint = Hint::new(&args.store.store, None);
     let (view, blocked) = read(&args.store.store, &run, &hint).await?;
     let waits = waits(&view, blocked.as_ref());
+    let state = view.run.state;
+    let (has_owner, owner_alive) = (view.run.owner.is_some(), view.run.owner_alive);
     if args.output.json {
         output::json(&json!({
             "run": run,
             "workflow": view.run.workflow,
-            "state": view.run.state,
+            "state": state,
+            "standing": runs::standing(state, has_owner, owner_alive),
+            "error": view.run.failure,
             "owner": view.run.owner,
             "owner_alive": view.run.owner_alive,
             "waits_for": waits,
         }))?;
         return Ok(exit::COMPLETED);
     }
-    let state = view.run.state;
-    let words = runs::state(state, view.run.owner.is_some(), view.run.owner_alive);
+    let words = runs::state(state, has_owner, owner_alive);
     output::line(&format!("run {run} of {} is {words}", view.run.workflow))?;
     if let Some(failure) = &view.run.failure
         && let Some(message) = failure.get("message").and_then(Value::as_str)
@@ -77,6 +82,10 @@ pub(super) async fn explain(args: ExplainArgs) -> anyhow::Result<i32> {
         let step = failure.get("step").and_then(Value::as_str);
         let step = step.map(|step| format!("step {step} failed: ")).unwrap_or_default();
         output::line(&format!("  {step}{}", output::brief(&json!(message), 200)))?;
+    }
+    for (place, undone) in stages::undone(&view.run).iter().enumerate() {
+        let name = if place == 0 { "undone:" } else { "" };
+        output::line(&format!("  {name:7} {undone}"))?;
     }
     for wait in &waits {
         output::line(&format!("  {}", wait["text"].as_str().unwrap_or_default()))?;
@@ -88,9 +97,9 @@ pub(super) async fn explain(args: ExplainArgs) -> anyhow::Result<i32> {
         output::line("  nobody runs it now")?;
         let paused = state == RunState::Paused;
         let help = match (&blocked, paused) {
-            (Some(Blocked::OfAHost), _) => None,
+            (Some(Blocked::OfAHost), false) => None,
             (Some(Blocked::Unreadable(_)), _) => Some(hint.resume(&format!("{run} --file FILE"))),
-            (None, true) => Some(hint.unpause(run.as_str())),
+            (Some(Blocked::OfAHost) | None, true) => Some(hint.unpause(run.as_str())),
             (None, false) => Some(hint.resume(run.as_str())),
         };
         if let Some(help) = help {

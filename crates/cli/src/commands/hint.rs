@@ -80,14 +80,16 @@ pub(super) fn refused(error: &RunError, hint: &Hint) -> anyhow::Error {
         RunError::Ended { run, .. } | RunError::Store(StoreError::KeyReused(run)) => {
             failed_with(code, error, hint.show(run.as_str()))
         }
-        RunError::OwnedElsewhere { run, .. } => failed_with(code, error, hint.show(run.as_str())),
+        RunError::OwnedElsewhere { run, .. } | RunError::Undone { run, .. } => {
+            failed_with(code, error, hint.show(run.as_str()))
+        }
+        RunError::NotRunnable(refused) => failed_with(code, error, hint.show(refused.run.as_str())),
         RunError::Store(StoreError::NotFound { what: "run", .. }) => {
             failed_with(code, error, hint.runs())
         }
         RunError::Store(_)
         | RunError::InvalidRunId(_)
         | RunError::Engine(_)
-        | RunError::NotRunnable(_)
         | RunError::ShuttingDown
         | RunError::ShutDown { .. }
         | _ => failed(code, error),

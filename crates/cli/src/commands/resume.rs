@@ -8,6 +8,7 @@ use super::{
     ended::given_up,
     engine::{self, Signals},
     hint::{self, Hint},
+    host,
     lot::{Known, Lot, Member, left_out},
     named::named,
     progress::Shown,
@@ -30,9 +31,7 @@ pub(super) async fn resume(args: ResumeArgs, config: Config) -> anyhow::Result<i
 
 /// As [`resume`], of a run that is paused.
 pub(super) async fn unpause(args: UnpauseArgs, config: Config) -> anyhow::Result<i32> {
-    if args.store.store.is_shared()
-        && let Some(code) = cancel::unpaused_elsewhere(&args).await?
-    {
+    if let Some(code) = cancel::unpaused_elsewhere(&args).await? {
         return Ok(code);
     }
     let UnpauseArgs { run, engine, store, output } = args;
@@ -72,12 +71,7 @@ pub(super) async fn retry(args: RetryArgs, config: Config) -> anyhow::Result<i32
         return Err(failed_with(exit::USAGE, text, help));
     }
     if stages::is_staged(&view) {
-        let workflow = &view.run.workflow;
-        let text = format!(
-            "run {named} is in stages: a further round of it is opened by the program that has its workflow \
-             `{workflow}`, with `RunHandle::retry`; no command can do that"
-        );
-        return Err(failed_with(exit::USAGE, text, hint.show(named.as_str())));
+        return Err(host::refused(&view, &hint));
     }
     let args = ResumeArgs {
         run: Some(run),
@@ -207,11 +201,15 @@ async fn goes_on(
     let view = before.await.map_err(|error| hint::refused(&error, hint))?;
     let before = &view.run;
     if resuming.paused == Paused::GoesOn && before.state.is_terminal() {
+        if host::has(runtime, id).await {
+            return Err(host::refused(&view, hint));
+        }
         if before.state.may_reopen() {
             let text = format!("run {id} is not paused: it has ended ({})", before.state);
             return Err(failed_with(exit::USAGE, text, hint.resume(id.as_str())));
         }
-        let error = RunError::Ended { run: id.clone(), state: before.state };
+        let undone = host::was_undone(before);
+        let error = RunError::Ended { run: id.clone(), state: before.state, undone };
         return Err(hint::refused(&error, hint));
     }
     let args = resuming.args;
@@ -228,6 +226,9 @@ async fn goes_on(
     let is_told = args.file.is_some() || args.from.is_some();
     let run = match runtime.pipelines().resume_with(asked.clone()).await {
         Ok(run) => run,
+        Err(ResumePipelineError::Run(
+            RunError::NotRunnable(_) | RunError::Ended { .. } | RunError::Undone { .. },
+        )) if host::has(runtime, id).await => return Err(host::refused(&view, hint)),
         Err(error) => {
             // What would become of the steps tells more than the list of those that write.
             if let ResumePipelineError::Rewrites(_) = error

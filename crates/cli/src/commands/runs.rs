@@ -27,6 +27,7 @@ pub(super) async fn runs(args: RunsArgs) -> anyhow::Result<i32> {
         if args.output.json {
             let mut value = serde_json::to_value(run)?;
             value["steps"] = json!(steps);
+            value["standing"] = json!(standing(run.state, run.owner.is_some(), run.owner_alive));
             value["created_at"] = json!(run.created_at.to_rfc3339());
             value["finished_at"] = json!(run.finished_at.map(|at| at.to_rfc3339()));
             output::json(&value)?;
@@ -156,12 +157,33 @@ fn row(Listed { run, steps, .. }: &Listed, workflow_max: usize) -> [String; 5] {
 
 /// Where a run is, in the words of people: one whose process died is interrupted, unless it was
 /// paused, and then waits for more than another process.
-/// One that nobody has taken yet is queued.
+/// One that nobody has taken yet is queued. What is ending, and is not over, is told with either.
 pub(super) fn state(state: RunState, has_owner: bool, owner_alive: bool) -> String {
+    let standing = standing(state, has_owner, owner_alive);
+    match state {
+        RunState::Cancelling | RunState::Compensating if standing != state.name() => {
+            format!("{standing} ({state})")
+        }
+        RunState::Cancelling
+        | RunState::Compensating
+        | RunState::Pending
+        | RunState::Running
+        | RunState::Paused
+        | RunState::Succeeded
+        | RunState::PartiallySucceeded
+        | RunState::Failed
+        | RunState::TimedOut
+        | RunState::Cancelled
+        | RunState::CompensationFailed => standing.to_owned(),
+    }
+}
+
+/// The same in one word, for programs: what is recorded says `running` also while nobody works on it.
+pub(super) fn standing(state: RunState, has_owner: bool, owner_alive: bool) -> &'static str {
     let is_left = !state.is_terminal() && state != RunState::Paused && !owner_alive;
     match (is_left, has_owner) {
-        (true, true) => "interrupted".to_owned(),
-        (true, false) => "queued".to_owned(),
-        (false, _) => state.to_string(),
+        (true, true) => "interrupted",
+        (true, false) => "queued",
+        (false, _) => state.name(),
     }
 }

@@ -183,6 +183,7 @@ fn described(found: &Found) -> Value {
         "workflow": run.workflow,
         "definition": run.definition,
         "state": run.state,
+        "standing": runs::standing(run.state, run.owner.is_some(), run.owner_alive),
         "status": run.state.status(),
         "progress": run.progress,
         "priority": run.priority,
@@ -296,11 +297,13 @@ fn print(found: &Found, hint: &Hint) -> anyhow::Result<()> {
         }
     }
     let is_paused = run.state == RunState::Paused;
-    if !run.state.is_terminal() && !run.owner_alive && *is_of_a_host {
+    let is_left = !run.state.is_terminal() && !run.owner_alive;
+    if is_left && *is_of_a_host {
         output::talk(&host::goes_on(&run.workflow));
-    } else if is_paused {
+    }
+    if is_paused {
         output::talk(&format!("let it go on with: {}", hint.unpause(run.run.as_str())));
-    } else if !run.state.is_terminal() && !run.owner_alive {
+    } else if is_left && !is_of_a_host {
         output::talk(&format!("continue with: {}", hint.resume(run.run.as_str())));
     }
     Ok(())

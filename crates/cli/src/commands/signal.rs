@@ -11,6 +11,7 @@ use super::{
     ended::{TooLate, too_late},
     engine,
     hint::{self, Hint, quoted},
+    host,
     named::named,
 };
 use crate::{
@@ -79,6 +80,7 @@ async fn send(
         Some(state) => Some(too_late(&runtime, &run, state, TooLate::Send, &hint).await),
         None => None,
     };
+    let is_of_a_host = late.is_none() && asked.is_ok() && host::has(&runtime, &run).await;
     runtime.shutdown().await;
     if let Some(late) = late {
         return Err(late);
@@ -91,6 +93,9 @@ async fn send(
         let owner = view.run.owner.as_ref().filter(|_| view.run.owner_alive && store.is_shared());
         output::talk(&match owner {
             Some(owner) => format!("node {} works on it", owner.node),
+            None if is_of_a_host => {
+                format!("nobody runs it now: {}", host::goes_on(&view.run.workflow))
+            }
             None => format!("nobody runs it now; resume with: {}", hint.resume(run.as_str())),
         });
     }

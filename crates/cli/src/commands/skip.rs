@@ -4,13 +4,15 @@
 use perennial::{
     Config, RunState, StoreError,
     engine::workflow::{JobKey, SkipReason},
-    records::{JobRecord, RunError, RunView},
+    records::{JobKind, JobRecord, RunError, RunView},
 };
 use serde_json::json;
 
 use super::{
+    cancel::undoing,
     engine,
     hint::{self, Hint, quoted},
+    host,
     meant::meant,
     named::named,
 };
@@ -36,9 +38,15 @@ pub(super) async fn skip(args: SkipArgs) -> anyhow::Result<i32> {
         Ok((before, step, changed, after))
     };
     let skipped: Result<_, RunError> = skipped.await;
+    let is_of_a_host = skipped.is_ok() && host::has(&runtime, &run).await;
     runtime.shutdown().await;
     let (before, step, changed, view) = skipped.map_err(|error| hint::refused(&error, &hint))?;
-    let changed = changed.map_err(|error| refused(&args, &before, &error, &hint))?;
+    let changed = changed.map_err(|error| {
+        if is_of_a_host && matches!(error, RunError::NotRunnable(_)) {
+            return untellable(&before, &step, &hint);
+        }
+        refused(&args, &before, &error, &hint)
+    })?;
     let is_skipped = |job: &JobRecord| job.key == step && job.skipped == Some(SkipReason::Operator);
     if !changed && !view.jobs.iter().any(is_skipped) {
         let text = format!("run {run} is {}: no step of it is skipped any more", view.run.state);
@@ -65,14 +73,35 @@ pub(super) async fn skip(args: SkipArgs) -> anyhow::Result<i32> {
         format!("see it with: {}", hint.show(id))
     } else if let Some(node) = view.run.owner.as_ref().filter(|_| view.run.owner_alive) {
         format!("node {} goes on with it", node.node)
+    } else if is_of_a_host {
+        format!("nobody runs it now: {}", host::goes_on(&view.run.workflow))
     } else {
         format!("nobody runs it now; resume with: {}", hint.resume(id))
     });
     Ok(exit::COMPLETED)
 }
 
+/// What only whoever has the workflow can skip: what ends with a group, and what is left of a step.
+fn untellable(view: &RunView, step: &JobKey, hint: &Hint) -> anyhow::Error {
+    let workflow = &view.run.workflow;
+    let is_group = |job: &JobRecord| job.key == *step && job.kind == JobKind::Group;
+    let what = match view.jobs.iter().any(is_group) {
+        true => "is a group, whose children end with it",
+        false => "is no job of a stage",
+    };
+    let text = format!(
+        "step {step} of run {} {what}: it is skipped by the program that has its workflow `{workflow}`, with \
+         `RunHandle::skip`; no command can do that",
+        view.run.run
+    );
+    failed_with(exit::USAGE, text, hint.show(view.run.run.as_str()))
+}
+
 /// What is too late, or was mistyped, is a mistake of whoever typed it.
 fn refused(args: &SkipArgs, view: &RunView, error: &RunError, hint: &Hint) -> anyhow::Error {
+    if let Some(refused) = undoing(&view.run.run, error, hint) {
+        return refused;
+    }
     let (run, step) = (view.run.run.as_str(), quoted(&output::typed(&args.step)));
     match error {
         RunError::Store(StoreError::NotFound { what: "step", .. }) => {
@@ -86,7 +115,7 @@ fn refused(args: &SkipArgs, view: &RunView, error: &RunError, hint: &Hint) -> an
             };
             failed_with(exit::NOT_FOUND, text, hint.show(run))
         }
-        RunError::Store(StoreError::InvalidState(refused)) => {
+        RunError::Store(StoreError::InvalidState(refused)) if refused.what == "job" => {
             let text = format!("step {step} of run {run} has ended ({})", refused.from);
             failed_with(exit::USAGE, text, hint.show(run))
         }

@@ -1,5 +1,5 @@
-//! What a run is told whose workflow this build does not know, while a node lives that does and works on it: only what needs no
-//! workflow is written, and that node decides what follows when it next looks.
+//! What a run is told whose workflow this build does not know: only what needs no workflow is written. What follows decides who
+//! knows it: the node that works on it, when it next looks, or the one that takes it when nobody does.
 
 use perennial_core::run::{InvalidTransition, JobKind, JobState, RunState, SkipReason};
 use perennial_store::{Committed, Decision, JobStep, RunStep, RunView, StoreError};

@@ -41,9 +41,12 @@ impl RunHandle {
     /// # }
     /// ```
     ///
+    /// Works whoever runs it, while nobody does, and where this build does not know its workflow: whoever goes on with it next finds
+    /// it paused.
+    ///
     /// # Errors
     ///
-    /// When it has ended, the store is away, or this build does not know its workflow and no node lives that works on it.
+    /// [`RunError::Ended`] when it has ended, or when the store is away.
     ///
     /// [`RunError::Store`] with [`StoreError::InvalidState`] while it is
     /// [`Compensating`](perennial_core::run::RunState::Compensating): what it has done is undone without a pause.
@@ -78,7 +81,15 @@ impl RunHandle {
         self.set_pause(false).await
     }
 
-    /// Asks it to end; its live attempt is stopped. Answers whether that changed anything.
+    /// Asks it to end; its live attempt is stopped. Answers whether that changed anything: false when it has ended, or is ending
+    /// already, which goes on as it is. That is so, too, while it undoes what it has done: it ends then as what made it do so
+    /// says, failed for instance.
+    ///
+    /// Works whoever runs it, and while nobody does. Where this build does not know its workflow and no node lives that works on
+    /// it, it stays [`Cancelling`](perennial_core::run::RunState::Cancelling) until whoever knows it takes it: only that one can
+    /// tell what is to be undone first. As long does a run stay
+    /// [`Compensating`](perennial_core::run::RunState::Compensating) that has something to undo, where nobody works on it: what a
+    /// run whose plan declares [what undoes its jobs](crate::staged::Stage::compensate) becomes by being cancelled.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -98,12 +109,7 @@ impl RunHandle {
     ///
     /// # Errors
     ///
-    /// When nobody here runs it, or the store is away.
-    ///
-    /// [`RunError::Store`] with [`StoreError::InvalidState`] while it is
-    /// [`Compensating`](perennial_core::run::RunState::Compensating): it ends by itself, once what it has done is undone. A run whose
-    /// plan declares [what undoes its jobs](crate::staged::Stage::compensate) becomes that by being cancelled, once its attempts
-    /// have ended, if it has done any of that.
+    /// When the store is away.
     pub async fn cancel(&self) -> Result<bool, RunError> {
         let answer = self.ask(Request::Cancel).await?;
         // It has ended: that changes nothing any more.
@@ -253,7 +259,7 @@ impl RunHandle {
     ///
     /// [`RunError::Store`] with [`StoreError::NotFound`] when it has no such job yet, with
     /// [`StoreError::InvalidState`] when the job has ended; else as [`pause`](Self::pause). Where this build does not know
-    /// its workflow, [`RunError::NotRunnable`] also for a group, and for a run that is not in stages.
+    /// its workflow, [`RunError::NotRunnable`] for a group, and for a run that is not in stages.
     ///
     /// # Cancel safety
     ///
@@ -262,10 +268,7 @@ impl RunHandle {
         let request = Request::Skip { job: job.clone(), why: why.to_owned() };
         match self.ask(request).await? {
             Some(changed) => Ok(changed),
-            None => {
-                let state = self.view().await?.run.state;
-                Err(RunError::Ended { run: self.run.clone(), state })
-            }
+            None => Err(RunError::ended(&self.view().await?.run)),
         }
     }
 
@@ -314,8 +317,8 @@ impl RunHandle {
     ///
     /// # Errors
     ///
-    /// [`RunError::Store`] with [`StoreError::NotFound`] when it has no such stage of a plan; else as
-    /// [`pause`](Self::pause).
+    /// [`RunError::Store`] with [`StoreError::NotFound`] when it has no such stage of a plan; [`RunError::NotRunnable`] where this
+    /// build does not know its workflow; else as [`pause`](Self::pause).
     ///
     /// # Cancel safety
     ///
@@ -324,10 +327,7 @@ impl RunHandle {
         let limit = StageLimit { stage: stage.to_owned(), most };
         match self.ask(Request::Limit(limit)).await? {
             Some(changed) => Ok(changed),
-            None => {
-                let state = self.view().await?.run.state;
-                Err(RunError::Ended { run: self.run.clone(), state })
-            }
+            None => Err(RunError::ended(&self.view().await?.run)),
         }
     }
 
@@ -365,10 +365,7 @@ impl RunHandle {
     pub async fn set_priority(&self, priority: Priority) -> Result<bool, RunError> {
         match self.ask(Request::Priority(priority)).await? {
             Some(changed) => Ok(changed),
-            None => {
-                let state = self.view().await?.run.state;
-                Err(RunError::Ended { run: self.run.clone(), state })
-            }
+            None => Err(RunError::ended(&self.view().await?.run)),
         }
     }
 
@@ -442,10 +439,7 @@ impl RunHandle {
     async fn set_pause(&self, pause: bool) -> Result<bool, RunError> {
         match self.ask(if pause { Request::Pause } else { Request::Unpause }).await? {
             Some(changed) => Ok(changed),
-            None => {
-                let state = self.view().await?.run.state;
-                Err(RunError::Ended { run: self.run.clone(), state })
-            }
+            None => Err(RunError::ended(&self.view().await?.run)),
         }
     }
 
@@ -472,8 +466,8 @@ impl RunHandle {
         };
         match self.runs.revived_as(record, reads).await {
             Ok(workflow) => Ok(Some(settle(services, &self.run, &workflow, requested).await)),
-            // Who works on it knows its workflow.
-            Err(RunError::NotRunnable(_)) if record.owner_alive && is_tellable(&view, request) => {
+            // Who works on it, or takes it next, knows its workflow.
+            Err(RunError::NotRunnable(_)) if is_tellable(&view, request) => {
                 Ok(Some(tell(services, view, requested).await))
             }
             Err(error) => Err(error),

@@ -1,7 +1,7 @@
 //! Why a run was not started, continued or read.
 
 use perennial_core::run::{InvalidRunId, RunId, RunState};
-use perennial_store::StoreError;
+use perennial_store::{RunRecord, StoreError};
 use perennial_supervision::CallError;
 
 use crate::{
@@ -41,12 +41,14 @@ pub enum RunError {
     #[error(transparent)]
     NotRunnable(#[from] NotRunnable),
     /// It has ended; running the document again is a new run (YR-55).
-    #[error("run {run} has ended ({state}); {} [PL904]", instead(*.state))]
+    #[error("run {run} has ended ({state}); {} [PL904]", instead(*.state, *.undone))]
     Ended {
         /// The run.
         run: RunId,
         /// How it ended.
         state: RunState,
+        /// Whether what it had done was undone before, or was to be: then it cannot be opened again, however it ended.
+        undone: bool,
     },
     /// Another node runs it.
     #[error("run {run} is being run by node {node}")]
@@ -103,6 +105,12 @@ pub enum RunError {
 }
 
 impl RunError {
+    /// The run has ended that stands as `record` says.
+    pub(crate) fn ended(record: &RunRecord) -> Self {
+        let (run, state) = (record.run.clone(), record.state);
+        Self::Ended { run, state, undone: was_undone(record) }
+    }
+
     /// The runtime has shut down, with `report`.
     pub(crate) fn shut_down(run: &RunId, report: Option<&DrainReport>) -> Self {
         let fate = report.and_then(|report| report.runs.iter().find(|of| of.run == *run));
@@ -110,9 +118,18 @@ impl RunError {
     }
 }
 
+/// Whether what a run had done was undone, or is to be, before it ends.
+fn was_undone(record: &RunRecord) -> bool {
+    record.failure.as_ref().is_some_and(|failure| failure.get("compensation").is_some())
+}
+
 /// What can be done instead.
-fn instead(state: RunState) -> &'static str {
-    if state.may_reopen() { "resume or retry it first" } else { "start a new run instead" }
+fn instead(state: RunState, undone: bool) -> &'static str {
+    match (undone, state.may_reopen()) {
+        (true, _) => "what it had done was undone: start a new run instead",
+        (false, true) => "resume or retry it first",
+        (false, false) => "start a new run instead",
+    }
 }
 
 fn left(run: &RunId, fate: Option<RunFate>) -> String {

@@ -179,7 +179,7 @@ impl Runs {
         let RunView { run: record, jobs, .. } = &reopen.view;
         let (run, state) = (record.run.clone(), record.state);
         if state.is_terminal() && !state.may_reopen() {
-            return Err(RunError::Ended { run, state });
+            return Err(RunError::ended(record));
         }
         if jobs.iter().any(|job| job.kind != JobKind::Step) {
             let why = "it is in stages: what is made again of it is said by `RunHandle::retry`";

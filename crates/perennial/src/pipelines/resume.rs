@@ -12,12 +12,12 @@ use perennial_core::{
     Digest, Timestamp,
     run::{JobKey, JobState, RunId, RunState},
 };
-use perennial_engine::{Definitions, RecordedCalls, ReopenRun, RunError};
+use perennial_engine::{Definitions, NotRunnable, RecordedCalls, ReopenRun, RunError};
 use perennial_pipeline::{
     Deployment, InvalidDefinition, InvalidSettings, Leniency, Pipeline, RecordedJob, ResumePlan,
     RunSettings, Version,
 };
-use perennial_store::{RunView, StoreError};
+use perennial_store::{RunRecord, RunView, StoreError};
 use perennial_tools::files::{FileError, Files};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -586,7 +586,8 @@ impl Pipelines {
         let record = &view.run;
         let (run, state) = (record.run.clone(), record.state);
         if state.is_terminal() && !state.may_reopen() {
-            return Err(RunError::Ended { run, state }.into());
+            let undone = state == RunState::CompensationFailed;
+            return Err(RunError::Ended { run, state, undone }.into());
         }
         if !state.may_reopen() || (!state.is_terminal() && record.owner_alive) {
             return Err(ResumePipelineError::UnderWay { run, state });
@@ -600,6 +601,11 @@ impl Pipelines {
                 let bytes =
                     self.parts.store.blob(record.definition).await.map_err(RunError::from)?;
                 Pipeline::revive_known(&bytes).ok_or(DefinitionError::Invalid(unknown))?
+            }
+            Err(DefinitionError::Invalid(InvalidDefinition::Json(_)))
+                if recorded_mode(&record.settings).is_none() =>
+            {
+                return Err(of_a_host(record).into());
             }
             found => found?,
         };
@@ -709,6 +715,21 @@ impl Pipelines {
         };
         Ok(PipelineRunHandle { changed_secrets, resumed: Some(plan), ..PipelineRunHandle::of(run) })
     }
+}
+
+/// Why a run does not go on here whose workflow is a host's own.
+fn of_a_host(record: &RunRecord) -> RunError {
+    let (run, state) = (record.run.clone(), record.state);
+    let undone = record.failure.as_ref().is_some_and(|it| it.get("compensation").is_some());
+    if state.is_terminal() && undone {
+        return RunError::Undone { run, state };
+    }
+    let why = format!(
+        "its workflow `{}` is none of a document: the program that registers it goes on with it, and opens a further \
+         round of one that has ended with `RunHandle::retry` or `Runs::reopen`; it is left as it is here",
+        record.workflow
+    );
+    NotRunnable::new(record, why).into()
 }
 
 /// When something last happened to a run.

@@ -253,8 +253,7 @@ impl AllDefinitions {
             (Some(_), None) | (None, _) if !marks.settings && !marks.definition => {
                 let why = format!(
                     "this build does not know its workflow `{}`, which is none of a document: it goes on in the \
-                     program that registers it, with `Builder::staged` if it is in stages, else with \
-                     `Builder::workflow`, and is left as it is here",
+                     program that registers it with `Builder::staged` or `Builder::workflow`, and is left as it is here",
                     run.workflow
                 );
                 Err(NotRunnable::new(run, why))

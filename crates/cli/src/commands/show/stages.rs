@@ -19,7 +19,7 @@ pub(in super::super) fn is_staged(view: &RunView) -> bool {
 }
 
 /// What of its work a run has undone, or is at undoing, and what could not be.
-pub(super) fn undone(run: &RunRecord) -> Vec<String> {
+pub(in super::super) fn undone(run: &RunRecord) -> Vec<String> {
     let Some(about) = run.failure.as_ref().and_then(|failure| failure.get("compensation")) else {
         return Vec::new();
     };
