@@ -75,7 +75,8 @@ async fn work(runtime: &Runtime, platform: &Platform, wish: Wish) -> Told {
         Wish::Retry => {
             let run = runtime.runs().get(&id).await?;
             let many = run.retry(&Which::Failed, true).await?;
-            writeln!(io::stderr(), "{many} jobs are made again")?;
+            let which = "what failed, what was skipped because of that, and what was made with it";
+            writeln!(io::stderr(), "{many} jobs are made again: {which}")?;
             run
         }
     };

@@ -186,7 +186,7 @@ fn a_study_that_is_killed_and_then_stopped_is_finished_by_the_next_start() {
     let refused = perennial(2, &["retry", "study"]).stderr;
     assert!(refused.contains("the program that has its workflow `staged-jobs`"), "{refused}");
     let retried = program(&world, &store).env(WISH, "retry").run(SOON).unwrap();
-    assert!(retried.stderr.contains(" jobs are made again\n"), "{retried:?}");
+    assert!(retried.stderr.contains(" jobs are made again: what failed, "), "{retried:?}");
     assert!(retried.stderr.contains("generation/5:swift:shop is begun"), "{retried:?}");
     assert_eq!(ends(&retried.stdout), ENDS, "it is refused for good");
 }
