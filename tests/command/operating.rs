@@ -78,3 +78,24 @@ fn what_failed_is_tried_again_when_its_run_has_ended() {
     let unknown = world.expect(12, &["retry", "nobody"]);
     assert!(unknown.stderr.contains("help: perennial runs"), "{unknown:?}");
 }
+
+/// YR-6: the same start again is no conflict, and changes nothing.
+#[test]
+fn a_run_that_was_started_before_keeps_its_priority_and_says_so() {
+    let world = World::new();
+    world.flow("w.yaml", "{name: a, type: echo, value: 1}");
+    let run = |more: &[&str]| {
+        let start = ["run", "w.yaml", "--provider-mode", "mock", "--run-id", "w"];
+        world.expect(0, &[&start[..], more].concat()).stderr
+    };
+    let first = run(&["--detach", "--priority", "high"]);
+    assert!(!first.contains("priority"), "{first}");
+    let again = run(&["--detach", "--priority", "LOW"]);
+    let kept = "warning: run w was started before, and keeps its priority high";
+    let help = "; change it with: perennial priority w low\n";
+    assert!(again.contains(&format!("{kept}{help}")), "{again}");
+    assert!(!run(&["--detach"]).contains("priority"), "nothing is asked of it");
+    let here = run(&["--priority", "urgent"]);
+    assert!(here.contains(kept), "{here}");
+    assert_eq!(world.shown("w")["priority"], 50);
+}

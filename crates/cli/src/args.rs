@@ -221,9 +221,10 @@ pub(crate) struct RunArgs {
     /// The run's id, of a single file; starting twice with one id is one run
     #[arg(long, value_name = "ID")]
     pub(crate) run_id: Option<String>,
-    /// What comes first of runs that wait: urgent, high, normal, low, or a number from -100 to 100
-    #[arg(long, value_name = "PRIORITY", default_value = "normal", allow_negative_numbers = true)]
-    pub(crate) priority: Priority,
+    /// What comes first of runs that wait: urgent, high, normal, low, or a number from -100 to 100; a run that was
+    /// started before with this id keeps its own [default: normal]
+    #[arg(long, value_name = "PRIORITY", allow_negative_numbers = true)]
+    pub(crate) priority: Option<Priority>,
     /// Records the runs and ends: a worker on the same store takes them (see `perennial worker`)
     #[arg(long, conflicts_with_all = ["tree", "show_prompts"])]
     pub(crate) detach: bool,

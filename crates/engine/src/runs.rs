@@ -105,8 +105,8 @@ pub struct StartRun {
     pub settings: Value,
     /// When it must have ended, counted from now.
     pub within: Option<Duration>,
-    /// What comes first of runs that wait, for a place or for room of a node; [`Priority::NORMAL`] as a rule. See
-    /// [`set_priority`](RunHandle::set_priority).
+    /// What comes first of runs that wait, for a place or for room of a node; [`Priority::NORMAL`] as a rule. A run that was
+    /// started before with this id keeps the one that it has: [`set_priority`](RunHandle::set_priority) changes it.
     pub priority: Priority,
 }
 
@@ -147,7 +147,7 @@ impl Runs {
     }
 
     /// Records a run and starts it. The same id with the same definition and settings is the same
-    /// run (YR-6).
+    /// run (YR-6): what may change later, its priority and when it must have ended, stays as it is, whatever `start` says.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -191,16 +191,18 @@ impl Runs {
                 self.scheduler.ensure(&run, Some(start.workflow), true).await??;
             }
             // Ended, under way here, or to be continued.
-            Created::Existing => match self.resume_as(&run, Some(start.workflow)).await {
-                Ok(_) | Err(RunError::Ended { .. }) => (),
-                Err(error) => return Err(error),
-            },
+            Created::Existing => {
+                match self.resume_as(&run, Some(start.workflow), Some(start.priority)).await {
+                    Ok(_) | Err(RunError::Ended { .. }) => (),
+                    Err(error) => return Err(error),
+                }
+            }
         }
         Ok(RunHandle { runs: self.clone(), run })
     }
 
     /// Records a run and leaves it to whoever takes it: a node that adopts runs by itself. The same id with the same
-    /// definition and settings is the same run, however far it is.
+    /// definition and settings is the same run, however far it is, and keeps the priority that it has.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -326,19 +328,25 @@ impl Runs {
     /// Dropping the future may leave the run continued.
     pub async fn resume(&self, run: &RunId) -> Result<RunHandle, RunError> {
         self.require(Action::Resume, Some(run)).await?;
-        self.resume_as(run, None).await
+        self.resume_as(run, None, None).await
     }
 
-    /// By `workflow`, which has the recorded definition, or by what is built anew from that.
+    /// By `workflow`, which has the recorded definition, or by what is built anew from that. `asked` is what a further start of it
+    /// says of its priority, which may have been changed since the first: it stays as it is.
     async fn resume_as(
         &self,
         run: &RunId,
         workflow: Option<Arc<dyn Workflow>>,
+        asked: Option<Priority>,
     ) -> Result<RunHandle, RunError> {
         if self.services.is_draining() {
             return Err(RunError::ShuttingDown);
         }
         let view = self.view(run).await?;
+        let has = view.run.priority;
+        if let Some(asked) = asked.filter(|asked| *asked != has) {
+            tracing::info!(%run, %has, %asked, "the run was started before, and keeps its priority");
+        }
         let node = self.services.node().await?;
         if view.run.state.is_terminal() {
             return Err(RunError::ended(&view.run));

@@ -20,7 +20,13 @@ pub(super) async fn detached(
     let several = starts.len() > 1;
     let mut code = exit::COMPLETED;
     for (file, start) in starts {
-        match runtime.pipelines().submit(start).await {
+        let submitted = runtime.pipelines().submit(start).await;
+        if let Ok(run) = &submitted
+            && let Ok(view) = run.view().await
+        {
+            run::tell_kept(&view.run, args, hint);
+        }
+        match submitted {
             Ok(run) if shown.json => {
                 output::json(&json!({ "type": "submitted", "run": run.id(), "file": file }))?;
             }

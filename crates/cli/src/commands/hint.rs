@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use perennial::{Store, StoreError, records::RunError};
+use perennial::{Store, StoreError, engine::Priority, records::RunError};
 
 use crate::{
     args::{STORE_DEFAULT, is_of_environment},
@@ -39,6 +39,11 @@ impl Hint {
     /// The command that sends what a step waits for.
     pub(super) fn send(&self, verb: &str, run: &str, name: &str) -> String {
         self.reading(&format!("{verb} {run} {} JSON", quoted(name)))
+    }
+
+    /// The command that says how soon a run comes.
+    pub(super) fn priority(&self, run: &str, priority: Priority) -> String {
+        self.reading(&format!("priority {run} {priority}"))
     }
 
     fn working(&self, verb: &str) -> String {

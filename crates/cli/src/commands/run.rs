@@ -6,7 +6,7 @@ use std::{
 use perennial::{
     Config, Deployment, Leniency, PipelineRunHandle, Pipelines, ProviderMode, ResumePipeline,
     RunId, Runtime, Severity, StartPipeline, StartPipelineError,
-    records::{Input, Pipeline, nearest, render, report_json},
+    records::{Input, Pipeline, RunRecord, nearest, render, report_json},
     tools::files::ChosenDirectories,
 };
 use tokio::runtime::Handle;
@@ -220,7 +220,7 @@ fn described(
     let id = id.map_err(|error| failed(exit::USAGE, error))?;
     let start = |((file, valid), given): ((&PathBuf, Valid), serde_json::Map<_, _>)| {
         let mut start = StartPipeline::checked(valid.pipeline).mode(args.provider_mode);
-        start = start.priority(args.priority);
+        start = start.priority(args.priority.unwrap_or_default());
         for (name, value) in given {
             start = start.input(name, value);
         }
@@ -311,10 +311,25 @@ async fn started(
             ));
         }
         let view = run.view().await.map_err(|error| hint::refused(&error, hint))?;
+        tell_kept(&view.run, args, hint);
         let file = Some(file.display().to_string());
         members.push(Member { run, workflow: view.run.workflow, file, known, plan });
     }
     Ok(Lot::new(members, code))
+}
+
+/// A run that was started before has the priority that it has.
+pub(super) fn tell_kept(run: &RunRecord, args: &RunArgs, hint: &Hint) {
+    let (id, has) = (&run.run, run.priority);
+    if let Some(asked) = args.priority.filter(|asked| *asked != has) {
+        let more = match run.state.is_terminal() {
+            true => String::new(),
+            false => format!("; change it with: {}", hint.priority(id.as_str(), asked)),
+        };
+        output::warning(&format!(
+            "run {id} was started before, and keeps its priority {has}{more}"
+        ));
+    }
 }
 
 /// The unfinished run that the document has resumed instead of started (YR-56), its first event from

@@ -693,7 +693,8 @@ impl StartPipeline {
     }
 
     /// Sets what comes first of runs that wait, for a place among the active ones and for room of their node; the default is
-    /// [`Priority::NORMAL`]. [`set_priority`](crate::engine::RunHandle::set_priority) changes it later.
+    /// [`Priority::NORMAL`]. [`set_priority`](crate::engine::RunHandle::set_priority) changes it later; a further start with the id of
+    /// a run does not.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
