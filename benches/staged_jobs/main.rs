@@ -73,36 +73,52 @@ async fn measure_sizes(rounds: usize) {
 
 async fn measure(pipelines: usize, rounds: usize) {
     let [mut staged, mut plain, mut fewer, mut longer] = [const { Vec::new() }; 4];
+    let [mut costs, mut costs_of_fewer] = [const { Vec::new() }; 2];
     for round in 0..rounds {
         let all = staged_runs(pipelines, GROUPS).await;
         staged.push(all.rate);
         plain.push(baseline::plain_runs(pipelines, GROUPS * CHILDREN).await);
         // As many children in four parts: both halves of the pair write as much to the disk.
-        let mut slowness = 0.0;
+        let (mut slowness, mut cost) = (0.0, Some(0.0));
         for _ in 0..PARTS {
-            slowness += staged_runs(pipelines.div_ceil(PARTS), GROUPS).await.rate.recip();
+            let part = staged_runs(pipelines.div_ceil(PARTS), GROUPS).await;
+            slowness += part.rate.recip();
+            cost = cost.zip(part.cost).map(|(sum, cost)| sum + cost / PARTS as f64);
         }
         fewer.push(PARTS as f64 / slowness);
+        costs.extend(all.cost);
+        costs_of_fewer.extend(cost);
         // As many jobs in runs that are ten times as long.
         longer.push(staged_runs(pipelines.div_ceil(10), GROUPS * 10).await.rate);
         println!(
             "round {round}: {:>6.0} children/s of {pipelines} pipelines, {:>6.0} of a fourth of them at a time, {:>6.0} of \
-             runs ten times as long, {:>6.0} plain jobs/s; memory {} after the first fourth of the runs, {} after the last",
+             runs ten times as long, {:>6.0} plain jobs/s; a child costs processors {} of \
+             all and {} of a fourth at a time; memory {} after the first fourth of the runs, {} after the last",
             all.rate,
             fewer[round],
             longer[round],
             plain[round],
+            micros(all.cost),
+            micros(cost),
             mebibytes(all.early),
             mebibytes(all.late)
         );
     }
     print_ratio("children / plain jobs", &staged, &plain, "≥ 0.5");
     print_ratio("all / a fourth of the pipelines at a time", &staged, &fewer, "1: time is linear");
+    print_ratio(
+        "processor time of a child, a fourth at a time / all",
+        &costs_of_fewer,
+        &costs,
+        "1",
+    );
     print_ratio("runs ten times as long / all", &longer, &staged, "1");
 }
 
 struct Measured {
     rate: f64,
+    /// What one child cost all threads, in microseconds; the disk and other programs do not change it much.
+    cost: Option<f64>,
     /// Memory in use when the first fourth of the runs had ended, and after all, in bytes.
     early: Option<u64>,
     late: Option<u64>,
@@ -157,7 +173,7 @@ async fn staged_runs(runs: usize, groups: usize) -> Measured {
     let staged = Staged::new(Pipeline).activity(Nothing).group(Four);
     let store = Store::sqlite(folder.path().join("runs.db"));
     let runtime = Runtime::builder().store(store).staged(&staged).start().await.unwrap();
-    let begun = now();
+    let (begun, before) = (now(), processor());
     let mut started = Vec::with_capacity(runs);
     for _ in 0..runs {
         started.push(runtime.runs().start(staged.start(&groups).unwrap()).await.unwrap());
@@ -171,9 +187,12 @@ async fn staged_runs(runs: usize, groups: usize) -> Measured {
     }
     let took = begun.elapsed();
     let late = resident();
+    let cost = processor().zip(before).map(|(after, before)| {
+        (after - before).as_secs_f64() * 1e6 / (runs * groups * CHILDREN) as f64
+    });
     drop(started);
     runtime.shutdown().await;
-    Measured { rate: per_second(runs * groups * CHILDREN, took), early, late }
+    Measured { rate: per_second(runs * groups * CHILDREN, took), cost, early, late }
 }
 
 /// A run of the baseline.
@@ -195,6 +214,19 @@ fn resident() -> Option<u64> {
     Some(text.split(' ').nth(1)?.parse::<u64>().ok()? * 4096)
 }
 
+/// Time that this process has had of processors; nothing where nobody says so.
+fn processor() -> Option<Duration> {
+    let text = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // After the name of the program, which may have spaces; in hundredths of a second (proc(5)).
+    let mut fields = text.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let (user, system) = (fields.next()?.parse::<u64>().ok()?, fields.next()?.parse::<u64>().ok()?);
+    Some(Duration::from_millis((user + system) * 10))
+}
+
+fn micros(cost: Option<f64>) -> String {
+    cost.map_or_else(|| "unknown".to_owned(), |cost| format!("{cost:.0} µs"))
+}
+
 fn mebibytes(bytes: Option<u64>) -> String {
     bytes.map_or_else(|| "unknown".to_owned(), |bytes| format!("{} MiB", bytes >> 20))
 }
@@ -203,6 +235,9 @@ fn print_ratio(name: &str, above: &[f64], below: &[f64], goal: &str) {
     let mut ratios: Vec<f64> = above.iter().zip(below).map(|(a, b)| a / b).collect();
     let rounds = ratios.len();
     ratios.sort_by(f64::total_cmp);
+    if ratios.is_empty() {
+        return println!("{name}: nobody says it here");
+    }
     println!("{name}: {:.2} (median of {rounds} pairs; goal {goal})", ratios[rounds / 2]);
 }
 
