@@ -3,15 +3,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use perennial_core::{FailureClass, failure::Failure, run::SkipReason};
+use perennial_core::{FailureClass, failure::Failure, retry::RetryPolicy};
 use perennial_store::{
-    AfterWait, Again, Committed, Created, EventRecord, MemoryStore, NewRun, NewSignal, NewStage,
-    Reopening, SignalKind, Store, WaitDefault,
+    AfterWait, Again, Committed, Created, EventRecord, Lease, MemoryStore, NewRun, NewSignal,
+    NewStage, NodeRef, Reopening, SignalKind, Store, WaitDefault,
 };
+
+use serde_json::json;
 
 use super::*;
 use crate::run::{Explanation, Known, explain};
-use crate::workflow::{AttemptCx, BoxFuture, Definition, FailureMeans, Unavailable, Wait};
+use crate::workflow::{AttemptCx, BoxFuture, Definition, FailureMeans, Outcome, Unavailable, Wait};
 
 /// Steps `a`, `b`, `c`, one after the other or all at once; a failure of `b` is tolerated.
 #[derive(Debug)]
