@@ -14,7 +14,7 @@ use perennial::supervision::Clock;
 use perennial::{
     RunId, Runtime, Store,
     engine::{
-        AttemptCx, Explanation, RunOutcome, Unavailable,
+        AttemptCx, Explanation, Priority, RunOutcome, Unavailable,
         staged::{
             Activity, ActivityError, Child, ChildOutcome, Ended, Feed, Group, JobSpec, Joined,
             Plan, PlanProblem, PlanProblems, RunReport, Stage, Staged, StagedWorkflow,
@@ -287,6 +287,7 @@ impl StagedWorkflow for Calling {
         }
         let job = |call: &Call| {
             let job = JobSpec::new(&call.name, call);
+            let job = if call.name == "urgent" { job.priority(Priority::URGENT) } else { job };
             match call.service() {
                 Some(service) => job.uses(service),
                 None => job,
@@ -523,12 +524,14 @@ async fn a_start_that_failed_for_good_is_not_waited_for() {
     world.runtime.shutdown().await;
 }
 
-/// DUR-41, DUR-42: the service's Ready event ends the wait, not the timer; those that come back together are spread.
+/// DUR-41, DUR-42: the service's Ready event ends the wait, not the timer; those that come back together are spread, what has
+/// more priority first, and then as they were made.
 #[tokio::test(start_paused = true)]
 async fn jobs_come_back_when_the_service_does() {
     let fake = Fake::that(Does::Down);
     let world = World::with(vec![fake.spec("app")]).await;
-    let calls: Vec<Call> = (0..8).map(|n| Call::of(&format!("n{n}"), "app")).collect();
+    let names = ["n0", "n1", "n2", "n3", "n4", "n5", "urgent", "n7"];
+    let calls = names.map(|name| Call::of(name, "app"));
     let run = world.start("r", &calls).await;
     // What it waits for is told as it is now, not as it was when it began to wait.
     let is_told = |it: &Explanation| matches!(it, Explanation::Unavailable { what, .. } if what.contains("the port is taken"));
@@ -539,13 +542,16 @@ async fn jobs_come_back_when_the_service_does() {
     assert_eq!(outcome.state.name(), "succeeded");
     // The pause of its restart, a probe, and the second over which they are spread.
     assert!(began.now().elapsed() < secs(12), "{:?}", began.now().elapsed());
-    let mut due: Vec<String> = Vec::new();
+    let (mut due, mut last) = (Vec::new(), BTreeMap::new());
     let mut events = run.events(1);
     loop {
         let event = events.next().await.unwrap();
         let at = &event.data["run_after_micros"];
-        if event.kind == "job_ready" && at.is_i64() {
-            due.push(at.to_string());
+        if event.kind == "job_ready"
+            && let Some(at) = at.as_i64()
+        {
+            due.push(at);
+            last.insert(event.job.unwrap().as_str().to_owned(), at);
         }
         if event.kind == "run_closed" {
             break;
@@ -555,6 +561,10 @@ async fn jobs_come_back_when_the_service_does() {
     due.sort_unstable();
     due.dedup();
     assert!(count >= 8 && due.len() == count, "{due:?}");
+    let mut order: Vec<_> = last.iter().map(|(job, at)| (at, job.as_str())).collect();
+    order.sort_unstable();
+    let order: Vec<_> = order.iter().map(|(_, job)| job.trim_start_matches("calls/")).collect();
+    assert_eq!(order, ["urgent", "n0", "n1", "n2", "n3", "n4", "n5", "n7"]);
     world.runtime.shutdown().await;
 }
 
@@ -631,6 +641,30 @@ async fn services_that_are_not_there_are_refused_when_a_run_is_started() {
         ("b".to_owned(), JobState::Succeeded, None, 1),
     ];
     assert_eq!(ends(&outcome), expected);
+    world.runtime.shutdown().await;
+}
+
+/// SM-60: what has failed for good is not started again by the next process, which says of what it failed, and who starts it.
+#[tokio::test]
+async fn a_service_that_failed_for_good_says_so_in_the_next_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = || Store::sqlite(dir.path().join("runs.db"));
+    let world = World::on(store(), vec![Fake::that(Does::Broken).spec("app")]).await;
+    let run = world.start("r", &[Call::of("a", "app")]).await;
+    outcome(&run).await;
+    world.runtime.shutdown().await;
+    let fake = Fake::default();
+    let strict = OnUnavailable::defer(secs(60)).then(Then::Fail);
+    let world = World::on(store(), vec![fake.spec("app").on_unavailable(strict)]).await;
+    let run = world.start("s", &[Call::of("a", "app")]).await;
+    let failed = outcome(&run).await;
+    let why = failed.view.jobs.iter().find_map(|job| job.result.clone()).unwrap();
+    let why = why["message"].as_str().unwrap().to_owned();
+    assert!(why.contains("it does not build") && why.contains("`External::restart`"), "{why}");
+    assert_eq!(fake.done().0, 0, "it was not started");
+    world.runtime.services().restart(&ServiceKey::shared("app")).await.unwrap();
+    let run = world.start("t", &[Call::of("a", "app")]).await;
+    assert_eq!(outcome(&run).await.state.name(), "succeeded");
     world.runtime.shutdown().await;
 }
 

@@ -237,7 +237,8 @@ impl External {
         }
     }
 
-    /// Starts an instance that has failed, with a fresh budget.
+    /// Starts an instance that has failed, with a fresh budget. Nothing else does: it stays failed in each process on this
+    /// store, whatever its declaration says then, and no job waits for it.
     ///
     /// # Errors
     ///

@@ -64,7 +64,7 @@ impl ServiceMachine {
         (machine, steps)
     }
 
-    /// An instance whose shell was lost while it was what `was` says, with the holds that are known. What is left of
+    /// An instance whose shell was lost while it was what `was` says, and `why`, with the holds that are known. What is left of
     /// that life is looked for first: what shows that it lives is adopted, what is gone is started anew where somebody
     /// needs it; nothing about it is guessed (DUR-83).
     ///
@@ -74,6 +74,7 @@ impl ServiceMachine {
     pub fn recovered(
         terms: ServiceTerms,
         was: (ServiceState, Epoch),
+        why: Option<&str>,
         holders: BTreeSet<Holder>,
         now: Uptime,
     ) -> (Self, Steps) {
@@ -83,7 +84,10 @@ impl ServiceMachine {
         let mut steps = Steps::default();
         let is_needed = terms.always_on || !machine.holders.is_empty();
         match state {
-            ServiceState::Failed => machine.phase = Phase::Failed,
+            ServiceState::Failed => {
+                machine.phase = Phase::Failed;
+                machine.why = why.map(Into::into).or(machine.why);
+            }
             ServiceState::Stopped if is_needed => machine.start(now, &mut steps),
             ServiceState::Stopped => machine.why = None,
             ServiceState::Starting

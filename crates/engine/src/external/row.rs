@@ -89,6 +89,7 @@ pub(super) async fn stand(its: &Keeper) -> Result<Stood, StoreError> {
         let mut holders = its.ledger.holders();
         let was =
             row.as_ref().map_or((ServiceState::Stopped, Epoch::ZERO), |row| (row.state, row.epoch));
+        let why = row.as_ref().and_then(|row| row.cause.clone());
         let noted = row.as_ref().and_then(|row| row.instance.as_deref());
         let noted = noted.and_then(|text| serde_json::from_str(text).ok());
         let runs = !matches!(was.0, ServiceState::Stopped | ServiceState::Failed);
@@ -121,7 +122,7 @@ pub(super) async fn stand(its: &Keeper) -> Result<Stood, StoreError> {
         let is_held_elsewhere = is_held_elsewhere && !standing.is_guest();
         holders.extend(is_held_elsewhere.then(elsewhere));
         let now = its.engine.clock.now();
-        let (machine, begin) = ServiceMachine::recovered(terms, was, holders, now);
+        let (machine, begin) = ServiceMachine::recovered(terms, was, why.as_deref(), holders, now);
         return Ok(Stood { standing, machine, begin, is_held_elsewhere, noted, breaker });
     }
     Err(StoreError::Conflict { what: format!("service {}", its.key) })

@@ -229,7 +229,7 @@ fn what_was_lost_with_its_shell_is_looked_for_and_adopted_or_started_again() {
     for (state, held) in ServiceState::ALL.into_iter().flat_map(|of| [(of, false), (of, true)]) {
         let holders: BTreeSet<_> = held.then(|| Holder::new("a")).into_iter().collect();
         let recovered =
-            || ServiceMachine::recovered(short(), (state, epoch), holders.clone(), at(1));
+            || ServiceMachine::recovered(short(), (state, epoch), None, holders.clone(), at(1));
         let (machine, steps) = recovered();
         let first = steps.actions.first();
         match state {

@@ -3,7 +3,10 @@
 
 mod service;
 
-use std::collections::{BTreeSet, HashSet};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeSet, HashSet},
+};
 
 use perennial_core::{
     FailureClass, Timestamp,
@@ -108,6 +111,24 @@ impl Draft {
                 | JobState::Cancelled => (),
             }
         }
+        self.order_woken(machine);
+    }
+
+    /// Of those that go on together what has more priority comes first, and then what was made first: the instants stay as they
+    /// are spread.
+    fn order_woken(&mut self, machine: &Machine) {
+        let is_woken = |step: &JobStep| step.from == JobState::Deferred && step.run_after.is_some();
+        let woken = self.job_steps.iter().enumerate().filter(|(_, step)| is_woken(step));
+        let mut places: Vec<usize> = woken.map(|(place, _)| place).collect();
+        let mut instants: Vec<_> = places.iter().map(|it| self.job_steps[*it].run_after).collect();
+        instants.sort_unstable();
+        places.sort_by_key(|place| {
+            let job = self.job_steps[*place].job;
+            (machine.job(job).map(|job| Reverse(job.priority)), job)
+        });
+        for (place, instant) in places.into_iter().zip(instants) {
+            self.job_steps[place].run_after = instant;
+        }
     }
 
     fn wake_deferred(
@@ -147,8 +168,10 @@ impl Draft {
             return;
         }
         let since = job.deferred_since.unwrap_or(deferral.wake_at);
-        let cause = has_failed.unwrap_or(&deferral.cause);
-        let failure = never_available(cause, since, at.now);
+        let failure = match has_failed {
+            Some(cause) => gone_for_good(cause),
+            None => never_available(&deferral.cause, since, at.now),
+        };
         let done = &machine.done;
         let end = self.in_vain(workflow, job, deferral.then, failure, done);
         self.end_waiting(job, end, None);
@@ -278,5 +301,13 @@ fn never_available(what: &str, since: Timestamp, now: Timestamp) -> Failure {
     let seconds = now.since(since).as_secs();
     let text =
         format!("`{what}` was not available for {seconds} s: it is not waited for any longer");
+    Failure::new(FailureClass::Transient, "PL711", text)
+}
+
+/// Its service has failed, for this run and all others.
+fn gone_for_good(cause: &str) -> Failure {
+    let text = format!(
+        "`{cause}`: nobody waits for it before it is started again, which `External::restart` does"
+    );
     Failure::new(FailureClass::Transient, "PL711", text)
 }
