@@ -111,6 +111,16 @@ fn the_reason_of_a_failure_is_shown_up_to_a_bound() {
 
 /// C-27, C-185: code 1.
 #[test]
+fn what_failed_is_no_result_and_says_so() {
+    let world = World::new();
+    let steps = "{name: first, type: echo, value: 1}\n{name: wrong, type: echo, fail: true}";
+    world.flow("flow.yaml", steps);
+    world.expect(1, &["run", "flow.yaml", "--provider-mode", "mock", "--run-id", "r"]);
+    let results = world.expect(0, &["results", "r"]).stdout;
+    assert!(results.starts_with("first: 1\nwrong (failed): {"), "{results}");
+}
+
+#[test]
 fn a_step_that_fails_on_purpose_fails_the_run_by_its_name() {
     let world = World::new();
     world.flow(

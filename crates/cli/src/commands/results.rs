@@ -1,4 +1,8 @@
-use perennial::{RunId, engine::workflow::JobKey, records::RunView};
+use perennial::{
+    RunId,
+    engine::workflow::{JobKey, JobState},
+    records::RunView,
+};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -24,8 +28,13 @@ pub(super) async fn results(args: ResultsArgs) -> anyhow::Result<i32> {
         if args.output.json {
             output::json(&json!({ "run": run, "state": view.run.state, "results": results }))?;
         } else {
-            for (step, result) in &results {
-                output::line(&format!("{step}: {}", written(result)))?;
+            for row in &rows {
+                let Some(result) = row.result() else { continue };
+                // What is recorded of one that failed is no result: it says so.
+                let state = row.state();
+                let is_given = matches!(state, JobState::Succeeded | JobState::Partial);
+                let how = if is_given { String::new() } else { format!(" ({})", state.name()) };
+                output::line(&format!("{}{how}: {}", row.job.key, written(result)))?;
             }
         }
         return Ok(exit::COMPLETED);
