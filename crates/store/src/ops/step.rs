@@ -19,17 +19,18 @@ pub(crate) fn step_job(
     step: &JobStep,
 ) -> Result<(), StoreError> {
     let JobStep { job, from, to, .. } = *step;
-    let (key, state, attempt, kind, stage, has_turn, is_keyed) = tx
+    let (key, state, attempt, kind, stage, has_turn, waits) = tx
         .row(
             "SELECT key, state, attempt, kind, stage, EXISTS (SELECT 1 FROM turns t WHERE t.job = jobs.id),
-             EXISTS (SELECT 1 FROM keyed k WHERE k.job = jobs.id) FROM jobs WHERE id = ?1 AND run = ?2",
+             (SELECT k.parked_since IS NOT NULL FROM keyed k WHERE k.job = jobs.id) FROM jobs WHERE id = ?1 AND run = ?2",
             (job, run.as_str()),
             |row| {
                 let key = JobKey::new(row.get::<String>()?);
                 let (state, attempt) = (row.parse::<JobState>()?, row.get::<u32>()?);
                 let (kind, stage) = (row.parse::<JobKind>()?, row.get::<String>()?);
-                let (has_turn, is_keyed) = (row.get::<bool>()?, row.get::<bool>()?);
-                Ok((key, state, attempt, kind, stage, has_turn, is_keyed))
+                // Nothing of a job without a key.
+                let (has_turn, waits) = (row.get::<bool>()?, row.get::<Option<bool>>()?);
+                Ok((key, state, attempt, kind, stage, has_turn, waits))
             },
         )?
         .ok_or_else(|| StoreError::NotFound { what: "job", id: job.to_string() })?;
@@ -37,7 +38,7 @@ pub(crate) fn step_job(
     if state != from {
         return Err(StoreError::Conflict { what: format!("job {key}") });
     }
-    if to == JobState::Joining && is_keyed && !has_turn {
+    if to == JobState::Joining && waits.is_some() && !has_turn {
         // It is not its turn.
         return Err(StoreError::Conflict { what: format!("the turn of job {key}") });
     }
@@ -90,6 +91,10 @@ pub(crate) fn step_job(
     service::end_of_job(tx, job, to)?;
     if has_turn && to.is_terminal() {
         turn::give_back(tx, job)?;
+    }
+    if waits == Some(true) && to.is_terminal() {
+        // Whoever looks for a turn does not look through those that have ended.
+        turn::forget_place(tx, job)?;
     }
     if let Some(result) = &step.result {
         let digest = keep_result(tx, job, result)?;

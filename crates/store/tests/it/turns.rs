@@ -9,11 +9,14 @@ use perennial_core::run::{
 };
 use perennial_core::service::ServiceKey;
 use perennial_store::{
-    Admissions, Admits, AfterWait, Claims, Closed, ConcurrencyKey, Decision, JobPart, JobStep,
-    NewJob, NewRun, NewStage, NodeRef, NodeTerms, Store, StoreError, Turn, verify,
+    Admissions, Admits, AfterWait, Claims, Closed, ConcurrencyKey, Decision, JobPart, JobRecord,
+    JobStep, NewJob, NewRun, NewStage, NodeRef, NodeTerms, Store, StoreError, Turn, verify,
 };
 
-use crate::{fixture::*, stores::on_every_store};
+use crate::{
+    fixture::*,
+    stores::{self, on_every_store},
+};
 
 on_every_store!(
     a_key_has_one_job_under_way_over_all_runs,
@@ -414,6 +417,52 @@ async fn a_key_that_is_none_is_refused(store: &dyn Store) {
             NewRun { stages: vec![stage()], jobs: vec![one("a", &key)], ..new_run(&id, &node) };
         assert_eq!(store.create_run(new).await.is_err(), is_refused, "{}", key.len());
     }
+}
+
+/// Jobs that end while they wait for their turn, or before they are claimed with it: by a cancel, a skip, a failed wait.
+async fn end_waiting(store: &dyn Store) {
+    let node = store.register_node_on("n", EXCLUSIVE).await.unwrap().node;
+    let first = begin(store, "first", &node, vec![one("a", "app")]).await;
+    let held = claim(store, &first, &node).await;
+    let jobs = (0..4).map(|n| one(&n.to_string(), "app")).collect();
+    let run = begin(store, "r", &node, jobs).await;
+    assert_eq!(claim(store, &run, &node).await.parked.len(), 4);
+    end(store, &first, &held, JobState::Succeeded).await;
+    let woken = store.claim_by(&run, &node, 0, with_turns()).await.unwrap();
+    assert_eq!(woken.ready.len(), 1);
+    let ends = [JobState::Cancelled, JobState::Skipped, JobState::Failed, JobState::Cancelled];
+    let jobs = store.run(&run).await.unwrap().jobs;
+    let step = |(job, to): (&JobRecord, JobState)| JobStep::new(job.id, job.state, to);
+    let jobs = jobs.iter().zip(ends).map(step).collect();
+    let revision = store.revision(&run).await.unwrap();
+    store.commit(Decision { jobs, ..decision(&run, revision) }).await.unwrap();
+    assert_eq!(verify(store).await.unwrap(), []);
+}
+
+/// Who waits for its turn in vain counts for nobody any more: what ends, as a run with all that waits in it does, is looked through
+/// by no claim.
+#[test]
+fn who_has_ended_is_not_among_those_that_wait() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.db");
+    let store = stores::open(&path);
+    stores::served(&store, || stores::block_on(end_waiting(&store)));
+    drop(store);
+    let beside = rusqlite::Connection::open(&path).unwrap();
+    let waits = "SELECT count(*) FROM keyed WHERE parked_since IS NOT NULL";
+    assert_eq!(beside.query_row(waits, [], |row| row.get::<_, i64>(0)), Ok(0));
+}
+
+/// The same on a server.
+#[cfg(feature = "postgres")]
+#[test]
+fn who_has_ended_is_not_among_those_that_wait_on_a_server() {
+    use crate::postgres;
+    let Some(database) = postgres::database("ended") else { return };
+    let store = postgres::open(&database.url(), postgres::options());
+    postgres::served(&store, || postgres::block_on(end_waiting(&store)));
+    let waits = "SELECT count(*) FROM perennial.keyed WHERE parked_since IS NOT NULL";
+    assert_eq!(database.sql(waits).unwrap(), "0\n");
 }
 
 /// Proves INV-ST-20.
