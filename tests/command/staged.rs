@@ -346,8 +346,12 @@ fn a_run_of_a_host_that_nobody_works_on_is_steered_by_commands() {
         assert!(cancelled.contains(waits) && cancelled.contains(whose), "{cancelled}");
     }
     assert!(at(0, &["runs"]).stdout.contains("queued (cancelling)"));
-    let late = at(2, &["priority", &run, "low"]).stderr;
-    assert!(late.contains("is cancelling: nothing of it waits"), "{late}");
+    for json in [&[][..], &["--json"]] {
+        let late = at(2, &[&["priority", &run, "low"], json].concat());
+        let told = format!("{}{}", late.stdout, late.stderr);
+        assert!(told.contains("is cancelling: nothing of it waits"), "{told}");
+        assert!(!late.stdout.contains("\"priority\""), "it has not that priority: {told}");
+    }
 
     let executor = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     executor.block_on(async {

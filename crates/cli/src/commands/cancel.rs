@@ -69,6 +69,12 @@ async fn wished(args: RunIdArgs, wish: Wish) -> anyhow::Result<i32> {
     let (changed, record) = told.map_err(|error| refused(&run, &error, &hint))?;
     let state = record.state;
     let node = record.owner.filter(|_| record.owner_alive).map(|owner| owner.node);
+    if let Wish::Priority(priority) = wish
+        && record.priority != priority
+    {
+        let text = format!("run {run} is {state}: nothing of it waits");
+        return Err(failed_with(exit::USAGE, text, hint.show(run.as_str())));
+    }
     if args.output.json {
         let kind = match wish {
             Wish::Cancel => "cancel",
@@ -85,10 +91,6 @@ async fn wished(args: RunIdArgs, wish: Wish) -> anyhow::Result<i32> {
         return Ok(exit::COMPLETED);
     }
     if let Wish::Priority(priority) = wish {
-        if record.priority != priority {
-            let text = format!("run {run} is {state}: nothing of it waits");
-            return Err(failed_with(exit::USAGE, text, hint.show(run.as_str())));
-        }
         let had = if changed { "has now" } else { "has already" };
         output::talk(&format!("run {run} {had} the priority {priority}"));
         return Ok(exit::COMPLETED);
