@@ -51,6 +51,19 @@ async fn a_drain_records_what_ends_in_time_and_releases_the_rest() {
     assert_eq!(slow.jobs[0].attempts_used, 0);
 }
 
+/// Who waits for all that is under way, however long it takes, says so with a time that never comes.
+#[tokio::test(start_paused = true)]
+async fn a_drain_may_take_as_long_as_its_attempts() {
+    let builder = Runtime::builder().store(Store::memory());
+    let runtime = builder.drain_within(Duration::MAX).start().await.unwrap();
+    let slow = runtime.pipelines().start(echo(300_000)).await.unwrap();
+    let mut events = slow.events();
+    while events.next().await.unwrap().kind != "attempt_started" {}
+    let drain = runtime.shutdown().await.drain.unwrap();
+    assert_eq!((drain.finished, drain.released, drain.cut), (1, 0, 0), "{drain:?}");
+    assert_eq!(slow.view().await.unwrap().attempts[0].end, Some(AttemptEnd::Succeeded));
+}
+
 /// Proves B25.
 /// Handles that outlive their runtime answer at once, and hold neither each other nor the file back.
 #[tokio::test]

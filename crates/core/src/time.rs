@@ -42,7 +42,7 @@ impl Uptime {
 impl std::ops::Add<Duration> for Uptime {
     type Output = Self;
     fn add(self, delay: Duration) -> Self {
-        Self(self.0 + delay)
+        Self(self.0.saturating_add(delay))
     }
 }
 

@@ -49,8 +49,10 @@ pub fn child_spec(services: Services, within: Duration) -> ChildSpec {
     let (spec, _address) = ChildSpec::actor("drain", move || {
         (Drain { services: services.clone(), within, published: published.clone() }, ())
     });
-    spec.shutdown(Shutdown::Timeout(within.max(RELEASE_WITHIN) + Duration::from_secs(1)))
-        .detail(move || shown.read())
+    spec.shutdown(Shutdown::Timeout(
+        within.max(RELEASE_WITHIN).saturating_add(Duration::from_secs(1)),
+    ))
+    .detail(move || shown.read())
 }
 
 struct Drain {

@@ -53,8 +53,8 @@ impl LeaseTerms {
         Self {
             ttl,
             renew_every: ttl / 3,
-            stop_claims_after: ttl * 6 / 10,
-            stop_work_after: ttl * 8 / 10,
+            stop_claims_after: ttl / 10 * 6,
+            stop_work_after: ttl / 10 * 8,
             sweep_every: Duration::from_secs(1),
             exclusive: false,
         }

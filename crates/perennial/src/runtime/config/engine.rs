@@ -114,8 +114,10 @@ impl EngineSection {
         let (ttl, drain) = (self.lease().ttl, self.drain_within());
         let seconds = Duration::from_secs;
         wrong.extend(SettingError::of_time("lease_ttl", ttl, seconds(1), seconds(600)));
-        // Below that nothing is left for attempts.
-        let least = self.settings().drain_grace + seconds(1);
+        // Below that nothing is left for attempts. A grace that cannot be meant is told by itself.
+        let has_grace = wrong.iter().all(|it| it.setting != "drain_grace");
+        let grace = if has_grace { self.settings() } else { EngineSettings::default() }.drain_grace;
+        let least = grace.saturating_add(seconds(1));
         let day = seconds(24 * 60 * 60);
         wrong.extend(SettingError::of_time("drain_timeout", drain, least, day));
         if wrong.is_empty() { Ok(()) } else { Err(SettingErrors(wrong)) }

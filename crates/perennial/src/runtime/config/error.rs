@@ -289,6 +289,15 @@ mod tests {
                 "p.toml, line 2: [service], [breaker] the service `*`",
             ),
             ("[breaker]\nopen_for = \"0s\"\n", "p.toml, line 2: [service], [breaker] what guards"),
+            // No time is too long to be told.
+            (
+                "[engine]\nlease_ttl = \"18446744073709551615s\"\n",
+                "p.toml, line 2: [engine] `lease_ttl` is 18446744073709551615s; 1s to 600s are possible",
+            ),
+            (
+                "[engine]\n\ndrain_grace = \"18446744073709551615s\"\n",
+                "p.toml, line 3: [engine] `drain_grace` is 18446744073709551615s; 1s to 600s are possible",
+            ),
             // What is set does not go with what is usual.
             (
                 "[engine]\ndrain_grace = \"20s\"\n",
@@ -298,5 +307,11 @@ mod tests {
             let refused = refused(text);
             assert!(refused.contains(told), "{text}: {refused}");
         }
+        // What only follows from it is not told.
+        let told = refused("[engine]\ndrain_grace = \"2h\"\n");
+        assert_eq!(
+            told,
+            "configuration p.toml, line 2: [engine] `drain_grace` is 2h; 1s to 600s are possible"
+        );
     }
 }
