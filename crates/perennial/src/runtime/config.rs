@@ -301,16 +301,17 @@ impl Config {
             return Err(ConfigError::NotText { path });
         };
         let (config, problems, places) = reading::read::<Self>(text);
-        let malformed = |mut source: toml::de::Error| {
+        let malformed = |source: toml::de::Error| {
             if let Some(Unknown { line, table, key, known }) = places.unknown(&source) {
                 let near = nearest(&key, known.iter().map(String::as_str)).map(str::to_owned);
                 let path = path.clone();
                 return ConfigError::UnknownKey { path, line, table, key, near, known };
             }
-            // The line that it would show may be that of a password.
-            if source.to_string().contains("://") && text.contains("postgres") {
-                source.set_input(None);
-            }
+            // What it would show of an address may be a password.
+            let source = match source.to_string().contains("://") {
+                true => error::without_address(&source, places.line_of(&source)),
+                false => source,
+            };
             ConfigError::Malformed { path: path.clone(), source: Box::new(source) }
         };
         let mut problems: Vec<ConfigError> = problems.into_iter().map(malformed).collect();

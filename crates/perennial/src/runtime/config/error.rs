@@ -157,6 +157,21 @@ fn unknown(table: &str, key: &str, near: Option<&str>, known: &[String]) -> Stri
     }
 }
 
+/// The same without its line of the file, and without an address, which may hold a password.
+pub(super) fn without_address(problem: &toml::de::Error, line: Option<usize>) -> toml::de::Error {
+    let mut text = problem.message().to_owned();
+    if let Some(at) = text.find("://") {
+        let begin = text[..at].rfind(['"', '`']).unwrap_or(0);
+        let quote = if text[begin..].starts_with('"') { '"' } else { '`' };
+        let rest = &text[at..];
+        let end = rest.rfind(&format!("{quote}, expected")).or_else(|| rest.rfind(quote));
+        let end = end.map_or(text.len(), |end| at + end + 1);
+        text.replace_range(begin..end, &format!("{quote}…{quote}"));
+    }
+    let place = line.map(|line| format!("at line {line}: ")).unwrap_or_default();
+    serde::de::Error::custom(format!("{place}{text}"))
+}
+
 /// The key of `[limits]` that a limit of runs is about.
 pub(super) fn limit(problem: &InvalidDeployment) -> &str {
     match problem {
@@ -248,6 +263,30 @@ mod tests {
             told.contains("line 2") && told.contains("expected `skip_child` or `fail`"),
             "{told}"
         );
+    }
+
+    /// It may stand anywhere: where a section is expected, a number, a time, one of several words, or where nothing is closed.
+    #[test]
+    fn an_address_that_stands_where_it_cannot_be_read_is_not_shown() {
+        for scheme in ["postgres", "PostgreSQL"] {
+            let address = format!("{scheme}://me:a\"word`@host/work");
+            let quoted = format!("'{address}'");
+            for (text, line, told) in [
+                (format!("\nstore = {quoted}\n"), 2, "string \"…\", expected struct StoreSection"),
+                (format!("[store]\nurl = [{quoted}]\n"), 2, "invalid type: sequence"),
+                (format!("[store]\nreaders = {quoted}\n"), 2, "string \"…\", expected usize"),
+                (format!("[store]\n\npatience = {quoted}\n"), 3, "`…`"),
+                (format!("[pipeline]\nenvironment = {quoted}\n"), 2, "`…`, expected"),
+                (format!("[store]\nurl = {quoted} x\n"), 2, "unexpected key or value"),
+                (format!("[store]\nurl = '{address}\n"), 2, "invalid literal string"),
+                (format!("[store]\nurl = {address}\n"), 2, ""),
+            ] {
+                let refused = refused(&text);
+                assert!(!refused.contains("word"), "{text}: {refused}");
+                let place = format!("configuration p.toml: at line {line}: ");
+                assert!(refused.starts_with(&place) && refused.contains(told), "{text}: {refused}");
+            }
+        }
     }
 
     #[test]

@@ -48,6 +48,11 @@ impl Places<'_> {
         Some(written.trim_matches(['"', '\'']).to_owned())
     }
 
+    /// The line that the problem is about.
+    pub(super) fn line_of(&self, problem: &Error) -> Option<usize> {
+        problem.span().map(|span| self.line_at(span.start))
+    }
+
     fn line_at(&self, at: usize) -> usize {
         1 + self.text.bytes().take(at).filter(|byte| *byte == b'\n').count()
     }
