@@ -239,6 +239,23 @@ mod tests {
                 "configuration p.toml, line 2: [providers.anthropic] has no key `modell`: did you mean `model`? \
                  (the README lists all there are, under \"Live providers\")",
             ),
+            // With what is in it.
+            (
+                "\n[provider.anthropic]\nmodel = \"m\"\n",
+                "configuration p.toml, line 2: there is no section `provider`: did you mean `providers`? \
+                 (the README lists all there are, under \"Environments and limits\")",
+            ),
+            (
+                "[engin.b.c]\nd = 1\n[engin.e]\n",
+                "configuration p.toml, line 1: there is no section `engin`: did you mean `engine`? \
+                 (the README lists all there are, under \"Environments and limits\")",
+            ),
+            (
+                "[engine.aging.b]\nd = 1\n[engine.c.d]\ne = 1\n",
+                "configuration p.toml: TOML parse error at line 1, column 9\n  |\n1 | [engine.aging.b]\n  |         ^^^^^\n\
+                 invalid type: map, expected a string\nconfiguration p.toml, line 3: [engine] has no key `c`; the \
+                 README lists all there are, under \"Environments and limits\"",
+            ),
             // None is near.
             (
                 "[engine]\nsize = 1\n",

@@ -73,8 +73,14 @@ impl Places<'_> {
     }
 }
 
-/// The names that lead to the innermost entry that `span` is of.
+/// The names that lead to the innermost entry that `span` is of: to the one whose key it is, where it is a key.
 fn way(table: &DeTable<'_>, span: &Range<usize>) -> Option<Vec<String>> {
+    let is_in = |outer: Range<usize>| outer.start <= span.start && span.end <= outer.end;
+    // A table is where its header is, and so are those that are only named there.
+    let entry = table.iter().find(|(key, _)| is_in(key.span()));
+    if let Some((key, _)) = entry {
+        return Some(vec![key.get_ref().to_string()]);
+    }
     for (key, value) in table {
         if let DeValue::Table(inner) = value.get_ref()
             && let Some(mut way) = way(inner, span)
@@ -83,8 +89,7 @@ fn way(table: &DeTable<'_>, span: &Range<usize>) -> Option<Vec<String>> {
             return Some(way);
         }
     }
-    let is_in = |outer: Range<usize>| outer.start <= span.start && span.end <= outer.end;
-    let entry = table.iter().find(|(key, value)| is_in(key.span()) || is_in(value.span()));
+    let entry = table.iter().find(|(_, value)| is_in(value.span()));
     entry.map(|(key, _)| vec![key.get_ref().to_string()])
 }
 
@@ -118,18 +123,17 @@ pub(super) fn read<'i, T: Deserialize<'i>>(text: &'i str) -> (Option<T>, Vec<Err
     (read, problems, places)
 }
 
-/// Leaves out the innermost entry that `span` is of.
+/// Leaves out the entry that [`way`] leads to.
 fn leave_out(table: &mut DeTable<'_>, span: &Range<usize>) -> Option<String> {
-    for (_, value) in table.iter_mut() {
-        if let DeValue::Table(inner) = value.get_mut()
-            && let Some(key) = leave_out(inner, span)
-        {
-            return Some(key);
-        }
+    let way = way(table, span)?;
+    let (last, tables) = way.split_last()?;
+    let mut inner = table;
+    for name in tables {
+        let (_, value) = inner.iter_mut().find(|(key, _)| key.get_ref() == name)?;
+        let DeValue::Table(next) = value.get_mut() else { return None };
+        inner = next;
     }
-    let is_in = |outer: Range<usize>| outer.start <= span.start && span.end <= outer.end;
-    let key = table.iter().find(|(key, value)| is_in(key.span()) || is_in(value.span()));
-    let key: Spanned<_> = key?.0.clone();
-    table.remove(&key);
+    let key: Spanned<_> = inner.iter().find(|(key, _)| key.get_ref() == last)?.0.clone();
+    inner.remove(&key);
     Some(key.into_inner().into_owned())
 }
