@@ -11,6 +11,7 @@ use std::{
 use perennial::{
     Adoption, RunId, RunState, Runtime, Store,
     engine::{DrainReport, RunHandle, StartRun, staged::Which},
+    records::RunError,
 };
 
 use super::platform::{Platform, Study};
@@ -70,7 +71,15 @@ async fn work(runtime: &Runtime, platform: &Platform, wish: Wish) -> Told {
     let run = match wish {
         Wish::GoOn => {
             let start = platform.staged.start(&Study::usual())?;
-            runtime.runs().start(StartRun { run: Some(id), ..start }).await?
+            let start = StartRun { run: Some(id.clone()), ..start };
+            match runtime.runs().start(start).await {
+                // Or has worked on it until a moment ago: this process goes on with it once that one is dead.
+                Err(RunError::OwnedElsewhere { node, .. }) => {
+                    writeln!(io::stderr(), "node {node} works on it: it is followed here")?;
+                    runtime.runs().get(&id).await?
+                }
+                run => run?,
+            }
         }
         Wish::Retry => {
             let run = runtime.runs().get(&id).await?;

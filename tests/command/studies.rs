@@ -270,3 +270,23 @@ fn a_study_is_paused_skipped_and_cancelled_from_beside_its_program() {
     let whole = world.output(&["journal", "verify", "--store", &url]);
     assert_eq!(whole.status.code(), Some(0), "{whole:?}");
 }
+
+/// On a server one of its processes works on the run; what is begun beside that one follows it, and goes on with it once that one is
+/// dead, its lease over.
+#[test]
+fn what_is_begun_beside_another_process_goes_on_when_that_one_is_killed() {
+    let Some(cluster) = postgres::cluster() else { return };
+    let (world, database) = (World::new(), cluster.database("beside").unwrap());
+    let url = database.url();
+    let first = until(&world, &url, "analysis/0:large:blog/static is begun");
+    let second = until(&world, &url, "run study is running, at ");
+    signal("KILL", &first);
+    // Nobody has found yet that it is dead.
+    let third = until(&world, &url, "run study is running, at ");
+    for process in [second, third] {
+        let output = process.wait(SOON).unwrap();
+        assert!(output.stdout.contains("run study partially_succeeded\n"), "{output:?}");
+    }
+    let whole = world.output(&["journal", "verify", "--store", &url]);
+    assert_eq!(whole.status.code(), Some(0), "{whole:?}");
+}
