@@ -45,6 +45,7 @@ pub(crate) async fn study(platform: &Platform, folder: &Path, store: Store, wish
         Wish::Retry => store.must_exist(),
     };
     let shared = store.is_shared();
+    let let_go = let_go(&store);
     let mut builder = platform.on(store).adoption(Adoption::AtBoot);
     if shared {
         // Each process is a node of its own there, on whatever machine: its number is one of this machine.
@@ -53,7 +54,7 @@ pub(crate) async fn study(platform: &Platform, folder: &Path, store: Store, wish
     }
     let runtime = builder.start().await?;
     let worked = tokio::select! {
-        worked = work(&runtime, platform, wish) => worked.map(|()| None),
+        worked = work(&runtime, platform, wish, &let_go) => worked.map(|()| None),
         signal = stop() => signal.map(Some).map_err(Into::into),
     };
     if let Ok(Some(signal)) = &worked {
@@ -66,7 +67,19 @@ pub(crate) async fn study(platform: &Platform, folder: &Path, store: Store, wish
     Ok(())
 }
 
-async fn work(runtime: &Runtime, platform: &Platform, wish: Wish) -> Told {
+/// What lets a paused run go on: a file is this program's as long as it works, a server anybody's.
+fn let_go(store: &Store) -> String {
+    let unpause = format!("perennial unpause {RUN} --store '{store}'");
+    if store.is_shared() {
+        format!("it waits until somebody lets it go on: {unpause}")
+    } else {
+        format!(
+            "to let it go on, end this program (^C), as it has the file; then: {unpause}; and start it again"
+        )
+    }
+}
+
+async fn work(runtime: &Runtime, platform: &Platform, wish: Wish, let_go: &str) -> Told {
     let id = RunId::parse(RUN)?;
     let run = match wish {
         Wish::GoOn => {
@@ -89,7 +102,7 @@ async fn work(runtime: &Runtime, platform: &Platform, wish: Wish) -> Told {
             run
         }
     };
-    follow(&run).await?;
+    follow(&run, let_go).await?;
     let outcome = run.outcome().await?;
     let mut out = io::stdout();
     writeln!(out, "run {RUN} {}", outcome.state)?;
@@ -101,13 +114,13 @@ async fn work(runtime: &Runtime, platform: &Platform, wish: Wish) -> Told {
     Ok(())
 }
 
-/// Tells how it goes, from now on, until it has ended.
-async fn follow(run: &RunHandle) -> Told {
+/// Tells how it goes, from now on, until it has ended; how it is let go on where it is paused.
+async fn follow(run: &RunHandle, let_go: &str) -> Told {
     let view = run.view().await?.run;
     let mut talk = io::stderr();
     writeln!(talk, "run {RUN} is {}, at {} %", view.state, view.progress.unwrap_or_default())?;
     if view.state == RunState::Paused {
-        writeln!(talk, "it waits until somebody lets it go on: perennial unpause {RUN}")?;
+        writeln!(talk, "{let_go}")?;
     }
     let mut events = run.events(view.next_seq);
     let mut has_ended = view.state.is_terminal();
@@ -116,7 +129,8 @@ async fn follow(run: &RunHandle) -> Told {
         let stage = event.data["stage"].as_str().unwrap_or_default();
         match (event.kind.as_str(), &event.job) {
             ("run_closed", _) => has_ended = true,
-            ("run_paused" | "run_resumed" | "run_cancelling", _) => {
+            ("run_paused", _) => writeln!(talk, "run_paused\n{let_go}")?,
+            ("run_resumed" | "run_cancelling", _) => {
                 writeln!(talk, "{}", event.kind)?;
             }
             ("stage_closed", _) => {

@@ -191,6 +191,24 @@ fn a_study_that_is_killed_and_then_stopped_is_finished_by_the_next_start() {
     assert_eq!(ends(&retried.stdout), ENDS, "it is refused for good");
 }
 
+/// A study in a file of its own that was paused says what lets it go on, and that does.
+#[test]
+fn a_paused_study_that_has_its_file_is_let_go_on_as_it_says() {
+    let world = World::new();
+    let store = format!("sqlite:{}", world.path("runs.db").display());
+    terminated(until(&world, &store, "is begun"));
+    world.expect(0, &["pause", "study", "--store", &store]);
+    let end = "; and start it again\n";
+    let paused = until(&world, &store, end);
+    let unpause = format!("; then: perennial unpause study --store '{store}'{end}");
+    assert!(paused.stderr().contains(&unpause), "{}", paused.stderr());
+    let held = world.expect(9, &["unpause", "study", "--store", &store]).stderr;
+    assert!(held.contains("is held by another process"), "{held}");
+    terminated(paused);
+    world.expect(0, &["unpause", "study", "--store", &store]);
+    terminated(until(&world, &store, "is begun"));
+}
+
 /// Proves INV-15.
 /// 19.3.3: the program works on a server, and the command, which has nothing of its workflow, steers it from beside.
 #[test]
@@ -206,6 +224,9 @@ fn a_study_is_paused_skipped_and_cancelled_from_beside_its_program() {
         "{paused}"
     );
     process.wait_for("the pause", SOON, |it| it.stderr().contains("\nrun_paused\n")).unwrap();
+    let let_go =
+        "\nit waits until somebody lets it go on: perennial unpause study --store 'postgres://";
+    process.wait_for(let_go, SOON, |it| it.stderr().contains(let_go)).unwrap();
     assert_eq!(
         json_lines(&perennial(0, &["pause", "study", "--json"]).stdout)[0]["changed"],
         false
