@@ -50,7 +50,18 @@ pub struct AttemptCx {
     pub job: JobKey,
     /// Number of this attempt, from 1.
     pub attempt: u32,
-    /// Inputs and settings of the run.
+    /// Inputs and settings of the run, as [`StartRun::settings`](crate::StartRun::settings) had them. Of a run [in
+    /// stages](crate::staged) it is an object, and its `input` is the input of the run, as JSON:
+    ///
+    /// ```
+    /// use perennial::engine::AttemptCx;
+    ///
+    /// /// For how many names a run was started whose `StagedWorkflow::Input` is a `Vec<String>`.
+    /// fn names(cx: &AttemptCx) -> usize {
+    ///     cx.settings["input"].as_array().map_or(0, Vec::len)
+    /// }
+    /// # let _ = names;
+    /// ```
     pub settings: Arc<Value>,
     /// What is done so far, in order.
     pub done: Arc<Vec<DoneJob>>,
