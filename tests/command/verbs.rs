@@ -20,6 +20,9 @@ fn every_verb_has_help_and_the_codes_are_told() {
         assert!(output.stdout.contains("Usage: perennial "), "{verb}: {}", output.stdout);
         assert!(output.stdout.contains("--json"), "{verb}: {}", output.stdout);
     }
+    let store = world.expect(0, &["runs", "--help"]).stdout;
+    let store = store.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(store.contains("a file, as PATH or sqlite:PATH, or postgres://"), "{store}");
     let bare = world.expect(2, &[]);
     for verb in ["results", "events", "graph", "explain", "steps", "functions"] {
         assert!(help.contains(&format!("\n  {verb} ")), "{verb}: {help}");

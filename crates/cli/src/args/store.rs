@@ -17,8 +17,8 @@ pub(crate) const STORE_DEFAULT: &str = "perennial.db";
 /// Where runs are kept.
 #[derive(Debug, clap::Args)]
 pub(crate) struct StoreArgs {
-    /// Where runs are kept: sqlite:PATH, or postgres://USER:PASSWORD@HOST/DATABASE, which several machines
-    /// may share [default: sqlite:perennial.db]
+    /// Where runs are kept: a file, as PATH or sqlite:PATH, or postgres://USER:PASSWORD@HOST/DATABASE, which
+    /// several machines may share [default: sqlite:perennial.db]
     #[arg(long = "store", value_name = "URL", env = VARIABLE, hide_env_values = true,
         value_parser = store_value())]
     given: Option<Store>,
