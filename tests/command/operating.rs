@@ -60,7 +60,7 @@ fn what_failed_is_tried_again_when_its_run_has_ended() {
     let world = World::new();
     interrupted(&world, SLOW);
     let early = world.expect(2, &["retry", "r"]);
-    assert!(early.stderr.contains("run r has not ended: it is running"), "{early:?}");
+    assert!(early.stderr.contains("run r has not ended: it is interrupted\n"), "{early:?}");
     assert!(early.stderr.ends_with("help: perennial resume r\n"), "{early:?}");
     world.flow("fails.yaml", "{name: a, type: echo, value: 1}\n{name: b, type: echo, fail: true}");
     world.expect(1, &["run", "fails.yaml", "--run-id", "f"]);

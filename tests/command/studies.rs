@@ -168,6 +168,11 @@ fn a_study_that_is_killed_and_then_stopped_is_finished_by_the_next_start() {
     first.wait(SOON).unwrap();
     let listed = perennial(0, &["runs"]).stdout;
     assert!(listed.contains("  interrupted, "), "{listed}");
+    let early = perennial(2, &["retry", "study"]).stderr;
+    let goes_on = "has not ended: it is interrupted, and it goes on in the program that has its workflow `staged-jobs`; ";
+    let later =
+        "; what fails of it is made again there once it has ended\nhelp: perennial show study";
+    assert!(early.contains(goes_on) && early.contains(later), "{early}");
 
     let said = terminated(until(&world, &store, "is begun"));
     assert!(

@@ -13,7 +13,7 @@ use super::{
     named::named,
     progress::Shown,
     results::view,
-    resumed,
+    resumed, runs,
     show::stages,
     stop::interrupted,
     taken,
@@ -58,7 +58,15 @@ pub(super) async fn retry(args: RetryArgs, config: Config) -> anyhow::Result<i32
     let view = view(&store.store, &named, &hint).await?;
     let state = view.run.state;
     if !state.is_terminal() {
-        let text = format!("run {named} has not ended: it is {state}");
+        let (has_owner, is_alive) = (view.run.owner.is_some(), view.run.owner_alive);
+        let standing = runs::state(state, has_owner, is_alive);
+        let mut text = format!("run {named} has not ended: it is {standing}");
+        if state != RunState::Paused && !is_alive && stages::is_staged(&view) {
+            let goes_on = host::goes_on(&view.run.workflow);
+            text = format!(
+                "{text}, and {goes_on}; what fails of it is made again there once it has ended"
+            );
+        }
         let id = named.as_str();
         let help = if state == RunState::Paused {
             hint.unpause(id)
