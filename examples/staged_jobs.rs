@@ -39,7 +39,7 @@ use perennial::{Store, engine::workflow::RetryPolicy};
 use self::{
     asked::Asked,
     platform::{Platform, Terms},
-    program::{Told, study},
+    program::{Told, counted, study},
 };
 
 #[tokio::main]
@@ -80,7 +80,7 @@ async fn work(words: &[&str]) -> Told {
         Asked::Usual(None) => usual::three_ways(&platform, own()).await?,
         Asked::Usual(Some(path)) => usual::three_ways(&platform, Store::sqlite(path)).await?,
     }
-    let paid = paid.load(Ordering::SeqCst);
-    writeln!(io::stdout(), "\nThis process paid the model for {paid} replies.")?;
+    let paid = counted(paid.load(Ordering::SeqCst).into(), "reply", "replies");
+    writeln!(io::stdout(), "\nThis process paid the model for {paid}.")?;
     Ok(())
 }

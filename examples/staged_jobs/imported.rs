@@ -4,7 +4,11 @@ use std::path::Path;
 
 use perennial::Store;
 
-use super::{import::import, platform::Platform, program::Told};
+use super::{
+    import::import,
+    platform::Platform,
+    program::{Told, counted},
+};
 
 pub(crate) async fn tell(platform: &Platform, record: &Path, store: &str) -> Told {
     let runtime = platform.on(Store::sqlite(store)).start().await?;
@@ -16,7 +20,8 @@ pub(crate) async fn tell(platform: &Platform, record: &Path, store: &str) -> Tol
             import(platform, runtime.runs(), &text).await.map_err(|error| refused(&error))?;
         let view = imported.run.run.view().await?;
         let was = if imported.run.is_new { "is imported" } else { "was imported before" };
-        println!("{} {was}; it is {}, with {} jobs", view.run.run, view.run.state, view.jobs.len());
+        let jobs = counted(view.jobs.len() as u64, "job", "jobs");
+        println!("{} {was}; it is {}, with {jobs}", view.run.run, view.run.state);
         for difference in &imported.differences {
             println!("  differs: {difference}");
         }

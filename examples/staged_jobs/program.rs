@@ -98,7 +98,8 @@ async fn work(runtime: &Runtime, platform: &Platform, wish: Wish, let_go: &str) 
             let run = runtime.runs().get(&id).await?;
             let many = run.retry(&Which::Failed, true).await?;
             let which = "what failed, what was skipped because of that, and what was made with it";
-            writeln!(io::stderr(), "{many} jobs are made again: {which}")?;
+            let many = counted(many, "job is", "jobs are");
+            writeln!(io::stderr(), "{many} made again: {which}")?;
             run
         }
     };
@@ -142,6 +143,11 @@ async fn follow(run: &RunHandle, let_go: &str) -> Told {
         }
     }
     Ok(())
+}
+
+/// So many of one, or of several.
+pub(crate) fn counted(many: u64, one: &str, several: &str) -> String {
+    format!("{many} {}", if many == 1 { one } else { several })
 }
 
 fn words(drained: &DrainReport) -> String {

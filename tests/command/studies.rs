@@ -130,6 +130,12 @@ fn words_are_understood_before_anything_is_made_of_them() {
     }
 }
 
+#[test]
+fn one_is_told_as_one() {
+    let told = |many| program::counted(many, "job is", "jobs are");
+    assert_eq!([0, 1, 2].map(told), ["0 jobs are", "1 job is", "2 jobs are"]);
+}
+
 /// A folder that cannot be had is named, and a study that is not there is not begun by a retry.
 #[test]
 fn a_folder_that_is_none_is_told() {

@@ -249,10 +249,8 @@ fn waits(view: &RunView, blocked: Option<&Blocked>) -> Vec<Value> {
 fn joining(view: &RunView, job: &JobRecord) -> (&'static str, String) {
     let children = view.jobs.iter().filter(|it| it.parent.as_ref() == Some(&job.key));
     let open = children.clone().filter(|it| !it.state.is_terminal()).count();
-    (
-        "joining",
-        format!("group {}: {open} of its {} children have not ended", job.key, children.count()),
-    )
+    let (have, children) = (why::have(open), children.count());
+    ("joining", format!("group {}: {open} of its {children} children {have} not ended", job.key))
 }
 
 fn wait(view: &RunView, job: &JobRecord) -> Value {

@@ -79,6 +79,11 @@ fn children(view: &RunView, job: &JobRecord) -> Option<String> {
     (!told.is_empty()).then(|| told.join(", "))
 }
 
+/// So many of some have, one of them has.
+pub(super) fn have(count: usize) -> &'static str {
+    if count == 1 { "has" } else { "have" }
+}
+
 fn words(why: &Explanation) -> String {
     match why {
         Explanation::Ended { state, skipped, dead_letter } => {
@@ -98,7 +103,8 @@ fn words(why: &Explanation) -> String {
         }
         Explanation::Dependency { stage } => format!("needs what has not ended in stage {stage}"),
         Explanation::Joining { open, ended } => {
-            format!("a group that joins: {ended} of its {} children have ended", open + ended)
+            let (have, all) = (have(*ended), open + ended);
+            format!("a group that joins: {ended} of its {all} children {have} ended")
         }
         Explanation::StageFull { stage, used, limit } => {
             format!("its stage {stage} has {used} of {limit} jobs under way")
@@ -123,5 +129,18 @@ fn words(why: &Explanation) -> String {
         Explanation::Quarantined { reason } => format!("its run cannot be continued: {reason}"),
         Explanation::Interrupted => "nobody runs it now".to_owned(),
         _ => "for a reason that this command does not know".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_child_has_ended_and_several_have() {
+        let one = words(&Explanation::Joining { open: 3, ended: 1 });
+        assert_eq!(one, "a group that joins: 1 of its 4 children has ended");
+        let several = words(&Explanation::Joining { open: 1, ended: 3 });
+        assert_eq!(several, "a group that joins: 3 of its 4 children have ended");
     }
 }
