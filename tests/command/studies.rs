@@ -160,12 +160,13 @@ fn a_study_that_is_killed_and_then_stopped_is_finished_by_the_next_start() {
     let perennial =
         |code, args: &[&str]| world.expect(code, &[args, &["--store", &store]].concat());
     let first = until(&world, &store, "/static is begun");
-    // It can be looked at meanwhile, and nothing else: the file is the program's.
+    // It can be looked at meanwhile, and nothing else: the file is the program's. Who is alive has not died.
     let shown = perennial(0, &["show", "study"]).stdout;
     assert!(
         shown.contains("state      running\n") && shown.contains("\nstage analysis  open"),
         "{shown}"
     );
+    assert!(!shown.contains(" died"), "{shown}");
     for verb in ["pause", "cancel"] {
         let held = perennial(9, &[verb, "study"]).stderr;
         assert!(held.contains("is held by another process"), "{held}");
@@ -174,6 +175,8 @@ fn a_study_that_is_killed_and_then_stopped_is_finished_by_the_next_start() {
     first.wait(SOON).unwrap();
     let listed = perennial(0, &["runs"]).stdout;
     assert!(listed.contains("  interrupted, "), "{listed}");
+    let shown = perennial(0, &["show", "study"]).stdout;
+    assert!(shown.contains("\n            the process of attempt 1 died\n"), "{shown}");
     let early = perennial(2, &["retry", "study"]).stderr;
     let goes_on = "has not ended: it is interrupted, and it goes on in the program that has its workflow `staged-jobs`; ";
     let later =

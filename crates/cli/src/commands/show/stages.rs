@@ -114,10 +114,13 @@ fn counts(jobs: &[Row<'_>]) -> String {
     told.map(|(state, count)| format!("{count} {state}")).collect::<Vec<_>>().join(", ")
 }
 
-/// Why a job was skipped, or what it waits for: what its result does not say.
+/// Why a job was skipped, what it waits for, or that its process died: what its result does not say.
 pub(super) fn reason(job: &JobRecord) -> Option<String> {
     if let (JobState::Skipped, Some(why), None) = (job.state, job.skipped, &job.result) {
         return Some(format!("because of {why}"));
+    }
+    if job.state == JobState::Leased && !job.lease_alive {
+        return Some(format!("the process of attempt {} died", job.attempt));
     }
     let waits = job.deferral.as_ref().filter(|_| job.state == JobState::Deferred)?;
     if waits_for_turn(job) {
