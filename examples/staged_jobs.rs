@@ -7,7 +7,7 @@
 //! | `study FOLDER` | one study, slowly, whose apps and runs are in the folder; stopped or killed, it goes on when it is started again |
 //! | `study FOLDER postgres://…` | the same on a server (`--features postgres`), where several processes work on it, and `perennial` steers it |
 //! | `retry FOLDER` | what failed of that study is made again |
-//! | `import RECORD PATH` | a record of the platform's predecessor |
+//! | `import RECORD PATH` | a record of the platform's predecessor, as `examples/staged_jobs/record.json` is one; `staged_jobs/record.rs` says what one has |
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example shows what it does")]
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::program::Wish;
 
 const USAGE: &str = "usage: staged_jobs [PATH], or study FOLDER [postgres://…], or retry FOLDER [postgres://…], or import \
-    RECORD PATH; a file that is called like one of these is written ./study";
+    RECORD PATH, a RECORD as examples/staged_jobs/record.json; a file that is called like one of these is written ./study";
 
 #[derive(Debug, PartialEq)]
 pub(crate) enum Asked<'a> {

@@ -1,4 +1,22 @@
 //! A record as it is written. Fields came and went over the years: each is looked for wherever it has been.
+//!
+//! It is a JSON object, one pipeline, as `record.json` beside this file. Needed are `pipeline_id` and `status`; what else is missing is as if nothing was
+//! told of it, and what is not named here is not read.
+//!
+//! | field | what it is |
+//! |---|---|
+//! | `pipeline_id` | `pipeline_` and 12 hexadecimal digits: the id of the run |
+//! | `status` | `pending`, `running`, `paused`, `completed`, `partial_success`, `failed` or `cancelled` |
+//! | `user_id`, `name`, `current_stage`, `events`, `created_at`, `started_at`, `completed_at`, `updated_at` | kept as they are told |
+//! | `config.generation` | `mode` (`generate` or `existing`), `models`, `templates`, `existingApps` (`model:number`) |
+//! | `config.analysis` | `enabled` (true), `tools` (all), `streamingAnalysis` (true) |
+//! | `progress.generation` | `status`, `submitted_jobs` (`model:template`), and `results`, each with `job_index` (the place of its pair, model by model), `model_slug`, `template_slug`, `success`, and `app_number` or `error` |
+//! | `progress.analysis` | `status`, `main_task_ids` (ids of `tasks`, or `skipped:why`, `error:why`), `subtask_ids`, `submitted_apps`, `retryable_apps` |
+//! | `tasks` | each with `task_id`, `status` (`created`, and those above but `paused`), `target_model` and `target_app_number`, or `parent_task_id` and `service_name`, and `error` |
+//! | `applications` | versions of apps: each with `id`, `model_slug`, `app_number`, `version` (1), `parent_app_id` |
+//!
+//! The status of a stage is `pending`, `running`, `in_progress`, `completed`, `failed`, `skipped` or `timeout`. `config` and `progress` may be texts of JSON as well,
+//! `config_json` and `progress_json`; options may be under `options`.
 
 use std::collections::BTreeMap;
 

@@ -133,6 +133,24 @@ fn record() -> Value {
     })
 }
 
+/// The one that the example's documentation names.
+#[tokio::test]
+async fn the_record_that_is_shown_is_imported() {
+    let world = World::new().await;
+    let record = serde_json::from_str(include_str!("../../examples/staged_jobs/record.json"));
+    let (state, jobs, differences) = world.imported(&record.unwrap()).await;
+    assert_eq!((state, differences), (RunState::PartiallySucceeded, vec![]));
+    let picture = [
+        "analysis/0:large:blog succeeded",
+        "analysis/0:large:blog/static succeeded",
+        "analysis/1:swift:blog skipped",
+        "generation/0:large:blog succeeded: 1",
+        "generation/1:swift:blog failed: it refuses",
+    ];
+    assert_eq!(jobs, picture);
+    world.runtime.shutdown().await;
+}
+
 const PICTURE: [&str; 10] = [
     "analysis/0:large:chat succeeded",
     "analysis/0:large:chat/dynamic succeeded",
