@@ -152,7 +152,8 @@ impl ServiceSpec {
         self
     }
 
-    /// Sets all times and counts at once.
+    /// Sets all times and counts at once: none of them is as the host has it for all of its services any more (`[service]` of
+    /// the configuration), nor as it was set before this. To change some, there is a function for each of these.
     #[must_use]
     pub fn terms(self, terms: ServiceTerms) -> Self {
         self.with(move |all| *all = terms)
@@ -167,6 +168,37 @@ impl ServiceSpec {
     #[must_use]
     pub fn ready_within(self, within: Duration) -> Self {
         self.with(move |terms| terms.ready_within = within)
+    }
+
+    /// Sets the time between probes while it starts; 2 s.
+    ///
+    /// ```
+    /// use perennial::service::{HttpEndpoint, ServiceSpec};
+    /// use std::time::Duration;
+    ///
+    /// // It takes some starts until it stays, and is there soon.
+    /// let flaky = ServiceSpec::new("flaky", HttpEndpoint::new("http://127.0.0.1:2003")?)
+    ///     .start_probe_every(Duration::from_millis(200))
+    ///     .start_backoff(Duration::from_millis(300))
+    ///     .restarts_max(100);
+    /// assert_eq!(flaky.name(), "flaky");
+    /// # Ok::<(), perennial::service::InvalidEndpoint>(())
+    /// ```
+    #[must_use]
+    pub fn start_probe_every(self, every: Duration) -> Self {
+        self.with(move |terms| terms.start_probe_every = every)
+    }
+
+    /// Sets the pause before the first restart, doubled for each further one that is near; 2 s.
+    #[must_use]
+    pub fn start_backoff(self, pause: Duration) -> Self {
+        self.with(move |terms| terms.start_backoff = pause)
+    }
+
+    /// Sets how many restarts within 5 min are tolerated; 5. With one more it has failed for good.
+    #[must_use]
+    pub fn restarts_max(self, max: u32) -> Self {
+        self.with(move |terms| terms.restarts_max = max)
     }
 
     /// Sets the time between probes; 10 s.

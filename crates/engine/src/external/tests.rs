@@ -508,3 +508,27 @@ fn all_faults_of_all_services_are_told_at_once() {
         ]
     );
 }
+
+/// What a service sets alone is its own; of the rest holds what the host has for all, unless it sets everything.
+#[test]
+fn what_a_service_sets_leaves_the_rest_as_the_host_has_it() {
+    let driver = || Scripted::new(Does::Well);
+    let defaults = ServiceDefaults {
+        terms: ServiceTerms { idle_stop: secs(7), ..ServiceTerms::default() },
+        ..ServiceDefaults::default()
+    };
+    let some = ServiceSpec::new("some", driver())
+        .start_probe_every(secs(1))
+        .start_backoff(secs(3))
+        .restarts_max(9);
+    let all = ServiceSpec::new("all", driver()).restarts_max(9).terms(ServiceTerms::default());
+    let declared = spec::declare(vec![some, all], &defaults).unwrap();
+    let own = ServiceTerms {
+        start_probe_every: secs(1),
+        start_backoff: secs(3),
+        restarts_max: 9,
+        ..defaults.terms
+    };
+    assert_eq!(declared["some"].terms, own);
+    assert_eq!(declared["all"].terms, ServiceTerms::default());
+}
