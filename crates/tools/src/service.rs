@@ -243,8 +243,9 @@ impl Instance {
         self
     }
 
-    /// The same with a future that is run, as a supervised task, for as long as the instance lives, and whose end is
-    /// the instance's end.
+    /// The same with a future that is run, as a supervised task, for as long as the instance lives, and whose end is the
+    /// instance's end, whatever its probes say. It goes on when the actor of the instance is lost, and is dropped once
+    /// [`ServiceDriver::stop`] has stopped the instance: a driver may leave the rest of the stop to that.
     #[must_use]
     pub fn kept_by(self, keeper: impl Future<Output = Arc<str>> + Send + 'static) -> Self {
         *self.keeper.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::pin(keeper));

@@ -155,7 +155,7 @@ impl ServiceMachine {
                 self.cleaned(failed, now, random, &mut steps);
             }
             ServiceInput::Found { epoch, verdict } if epoch == of => {
-                self.found(verdict, now, random, &mut steps);
+                self.found(verdict, now, &mut steps);
             }
             ServiceInput::LaunchFailed { .. }
             | ServiceInput::Exited { .. }

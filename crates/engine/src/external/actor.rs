@@ -62,7 +62,8 @@ pub(super) enum Message {
     Launch(Epoch, TaskNotice<Result<Instance, StartError>>),
     Probe(Epoch, u64, TaskNotice<Verdict>),
     Clean(Epoch, TaskNotice<Result<(), StopError>>),
-    Kept(Epoch, TaskNotice<Arc<str>>),
+    /// Whoever kept that life does not any more.
+    KeeperEnded(Epoch),
     Found(Epoch, TaskNotice<Found>),
 }
 
@@ -191,9 +192,9 @@ impl GenServer for ServiceActor {
             | Message::Launch(..)
             | Message::Probe(..)
             | Message::Clean(..)
-            | Message::Kept(..)
+            | Message::KeeperEnded(_)
             | Message::Found(..)) => {
-                if let Some(input) = self.read(message, cx).await? {
+                if let Some(input) = self.read(message).await? {
                     self.input(input, cx).await?;
                 }
             }
@@ -222,7 +223,7 @@ impl GenServer for ServiceActor {
             Message::Launch(..) => "launch",
             Message::Probe(..) => "probe",
             Message::Clean(..) => "clean",
-            Message::Kept(..) => "kept",
+            Message::KeeperEnded(_) => "keeper_ended",
             Message::Found(..) => "found",
         }
     }
@@ -268,11 +269,7 @@ impl GenServer for ServiceActor {
 
 impl ServiceActor {
     /// What the machine is to be told.
-    async fn read(
-        &mut self,
-        message: Message,
-        cx: &mut ServerCx<Self>,
-    ) -> Result<Option<ServiceInput>, ActorError> {
+    async fn read(&mut self, message: Message) -> Result<Option<ServiceInput>, ActorError> {
         Ok(match message {
             Message::Acquire { of, needed, reply } => {
                 let holder = of.holder();
@@ -298,7 +295,7 @@ impl ServiceActor {
                 Some(ServiceInput::Due)
             }
             Message::DrainConfirmed(epoch) => Some(ServiceInput::DrainConfirmed { epoch }),
-            Message::Launch(epoch, notice) => Some(self.launched(epoch, notice, cx).await),
+            Message::Launch(epoch, notice) => Some(self.launched(epoch, notice).await),
             Message::Probe(epoch, probe, notice) => {
                 let verdict = match notice {
                     TaskNotice::Value { value, .. } => value,
@@ -306,17 +303,14 @@ impl ServiceActor {
                         Verdict::Unresponsive(format!("its probe ended: {reason}").into())
                     }
                 };
+                let verdict = self.seen(epoch, verdict);
                 Some(ServiceInput::Probed { epoch, probe, verdict })
             }
             Message::Clean(epoch, notice) => Some(self.cleaned(epoch, notice)),
-            Message::Kept(epoch, notice) => {
-                let why = match notice {
-                    TaskNotice::Value { value, .. } => value,
-                    TaskNotice::Down { reason, .. } => format!("its keeper ended: {reason}").into(),
-                };
-                Some(ServiceInput::Exited { epoch, why })
+            Message::KeeperEnded(epoch) => {
+                self.its.ledger.ended(epoch).map(|why| ServiceInput::Exited { epoch, why })
             }
-            Message::Found(epoch, notice) => Some(self.found(epoch, notice, cx).await),
+            Message::Found(epoch, notice) => Some(self.found(epoch, notice).await),
             Message::Begin
             | Message::Restart { .. }
             | Message::Look

@@ -131,6 +131,9 @@ impl ServiceActor {
         let (driver, tasks) = (self.its.declared.driver.clone(), self.its.engine.tasks.clone());
         let (key, note) = (self.its.key.clone(), self.noted.take());
         let known = self.its.ledger.instance(epoch);
+        if let Some(why) = self.its.ledger.ended(epoch) {
+            return Some(ServiceInput::Found { epoch, verdict: Verdict::Gone(why) });
+        }
         let within = self.its.declared.terms.probe_timeout;
         // A start that an earlier actor began, and that nobody waits for any more.
         let left = tasks.find(&format!("{key} start")).filter(|_| known.is_none());
@@ -166,12 +169,7 @@ impl ServiceActor {
         Some(ServiceInput::Found { epoch, verdict: Verdict::Unresponsive(why.into()) })
     }
 
-    pub(super) async fn found(
-        &mut self,
-        epoch: Epoch,
-        notice: TaskNotice<Found>,
-        cx: &mut ServerCx<Self>,
-    ) -> ServiceInput {
+    pub(super) async fn found(&mut self, epoch: Epoch, notice: TaskNotice<Found>) -> ServiceInput {
         let Found { instance, mut verdict } = match notice {
             TaskNotice::Value { value, .. } => value,
             TaskNotice::Down { reason, .. } => {
@@ -181,28 +179,26 @@ impl ServiceActor {
         };
         if let Some(instance) = instance
             && epoch == self.machine.epoch()
-            && let Err(why) = self.keep(epoch, instance, cx).await
+            && let Err(why) = self.keep(epoch, instance).await
         {
             verdict = Verdict::Unresponsive(why);
         }
-        ServiceInput::Found { epoch, verdict }
+        ServiceInput::Found { epoch, verdict: self.seen(epoch, verdict) }
     }
 
     /// Has the instance looked after for as long as it lives.
-    async fn keep(
-        &mut self,
-        epoch: Epoch,
-        instance: Instance,
-        cx: &mut ServerCx<Self>,
-    ) -> Result<(), Arc<str>> {
-        let keeper = instance.take_keeper();
-        self.its.ledger.keep(epoch, instance);
+    async fn keep(&mut self, epoch: Epoch, instance: Instance) -> Result<(), Arc<str>> {
+        let keeper = self.its.ledger.keep(epoch, instance);
         self.has_found = true;
         let Some(keeper) = keeper else { return Ok(()) };
-        let (task, own) = (self.task("keeper"), cx.address().clone());
-        let tell = move |notice| Message::Kept(epoch, notice);
-        let started = self.its.engine.tasks.async_telling(task, own, tell, keeper).await;
+        // Not linked: what lives is not to end with this actor. The next one finds it.
+        let started = self.its.engine.tasks.start_child(self.task("keeper"), keeper).await;
         started.map(|_| ()).map_err(|error| format!("its keeper did not start: {error}").into())
+    }
+
+    /// What a look at that life has found, unless whoever kept it is gone by now.
+    pub(super) fn seen(&self, epoch: Epoch, verdict: Verdict) -> Verdict {
+        self.its.ledger.ended(epoch).map_or(verdict, Verdict::Gone)
     }
 
     /// Stops what was started here, and waits for it. Whether it is stopped.
@@ -225,13 +221,12 @@ impl ServiceActor {
         &mut self,
         epoch: Epoch,
         notice: TaskNotice<Result<Instance, StartError>>,
-        cx: &mut ServerCx<Self>,
     ) -> ServiceInput {
         let failed =
             |why: Arc<str>, permanent| ServiceInput::LaunchFailed { epoch, why, permanent };
         match notice {
             TaskNotice::Value { value: Ok(instance), .. } => {
-                if let Err(why) = self.keep(epoch, instance, cx).await {
+                if let Err(why) = self.keep(epoch, instance).await {
                     return failed(why, false);
                 }
                 ServiceInput::Launched { epoch }

@@ -1,7 +1,10 @@
-//! What outlives the actor of an instance in this process: who holds it here, and what was started here.
+//! What outlives the actor of an instance in this process: who holds it here, what was started here, and whether whoever
+//! keeps that still does.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    convert::Infallible,
+    future::Future,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -12,7 +15,7 @@ use perennial_core::{
 use perennial_store::HoldOf;
 use perennial_supervision::Address;
 use perennial_tools::service::Instance;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, oneshot};
 
 use super::{ServiceNotice, actor::Message};
 use crate::published::Published;
@@ -36,9 +39,44 @@ struct Book {
     /// Where the machine was last; none before its first actor.
     was: Option<(ServiceState, Epoch)>,
     /// What was started and is not known to be gone, by life.
-    instances: BTreeMap<Epoch, Instance>,
+    instances: BTreeMap<Epoch, Started>,
     /// Events told so far.
     seq: u64,
+}
+
+/// What was started for a life.
+struct Started {
+    instance: Instance,
+    /// Why its keeper is not there any more.
+    ended: Option<Arc<str>>,
+    /// Its drop lets the keeper go.
+    _keeps: oneshot::Sender<Infallible>,
+}
+
+/// A keeper under way: its drop tells that it has ended, also to an actor that is not there yet.
+struct Keeping {
+    ledger: Arc<Ledger>,
+    epoch: Epoch,
+    why: Option<Arc<str>>,
+}
+
+impl Keeping {
+    fn end(mut self, why: Arc<str>) {
+        self.why = Some(why);
+    }
+}
+
+impl Drop for Keeping {
+    fn drop(&mut self) {
+        let why = self.why.take().unwrap_or_else(|| "its keeper was killed, or panicked".into());
+        if let Some(started) = self.ledger.book().instances.get_mut(&self.epoch) {
+            started.ended = Some(why);
+        }
+        if let Some(address) = self.ledger.address() {
+            // One that is away, or has no room, reads it here.
+            let _ = address.cast(Message::KeeperEnded(self.epoch));
+        }
+    }
 }
 
 impl Ledger {
@@ -118,17 +156,47 @@ impl Ledger {
         rests && book.guards.is_empty() && book.instances.is_empty()
     }
 
-    pub(super) fn keep(&self, epoch: Epoch, instance: Instance) {
-        self.book().instances.insert(epoch, instance);
+    /// `instance` is what was started for that life. What is to be run for as long as it lives, unless it runs already: it
+    /// ends when the instance is forgotten at the latest.
+    pub(super) fn keep(
+        self: &Arc<Self>,
+        epoch: Epoch,
+        instance: Instance,
+    ) -> Option<impl Future<Output = ()> + Send + use<>> {
+        let keeper = instance.take_keeper();
+        let is_known = self.book().instances.contains_key(&epoch);
+        if keeper.is_none() && is_known {
+            return None;
+        }
+        let (keeps, let_go) = oneshot::channel();
+        let started = Started { instance, ended: None, _keeps: keeps };
+        let before = self.book().instances.insert(epoch, started);
+        // Its drop may be a driver's code: not under the lock.
+        drop(before);
+        let keeper = keeper?;
+        let keeping = Keeping { ledger: self.clone(), epoch, why: None };
+        Some(async move {
+            let why = tokio::select! {
+                why = keeper => why,
+                _ = let_go => "it was let go".into(),
+            };
+            keeping.end(why);
+        })
+    }
+
+    /// Why whoever kept that life does not any more; nothing while it does, and of one that nobody keeps.
+    pub(super) fn ended(&self, epoch: Epoch) -> Option<Arc<str>> {
+        self.book().instances.get(&epoch).and_then(|started| started.ended.clone())
     }
 
     pub(super) fn instance(&self, epoch: Epoch) -> Option<Instance> {
-        self.book().instances.get(&epoch).cloned()
+        self.book().instances.get(&epoch).map(|started| started.instance.clone())
     }
 
     /// All that was started and may be there, oldest first.
     pub(super) fn instances(&self) -> Vec<(Epoch, Instance)> {
-        self.book().instances.iter().map(|(epoch, of)| (*epoch, of.clone())).collect()
+        let book = self.book();
+        book.instances.iter().map(|(epoch, of)| (*epoch, of.instance.clone())).collect()
     }
 
     pub(super) fn forget(&self, epoch: Epoch) {
@@ -138,7 +206,7 @@ impl Ledger {
     }
 
     pub(super) fn endpoint(&self, epoch: Epoch) -> Option<Arc<str>> {
-        self.book().instances.get(&epoch).and_then(Instance::endpoint).map(Arc::from)
+        self.instance(epoch)?.endpoint().map(Arc::from)
     }
 
     pub(super) fn tell(&self, event: ServiceEvent, at: Uptime) {

@@ -54,7 +54,7 @@ impl ServiceMachine {
     }
 
     /// What is left of a life whose shell was lost: it is adopted, removed, or known to be gone.
-    pub(super) fn found(&mut self, verdict: Verdict, now: Uptime, random: f64, steps: &mut Steps) {
+    pub(super) fn found(&mut self, verdict: Verdict, now: Uptime, steps: &mut Steps) {
         let Phase::Finding(Finding { was, began, .. }) = self.phase else { return };
         let terms = self.terms;
         let is_needed = terms.always_on || !self.holders.is_empty();
@@ -64,18 +64,10 @@ impl ServiceMachine {
         };
         let up = || Up::new(now + terms.probe_every, (!is_needed).then_some(now));
         match was {
-            ServiceState::Draining if gone.is_some() => {
-                // It was stopped, and nobody was left to tell.
-                self.phase = Phase::Draining(Stopping::Issued { until: now });
-                self.cleaned(None, now, random, steps);
-            }
+            // What is left of one that is gone is the driver's to remove as well.
             ServiceState::Crashed if is_needed => {
                 self.phase = Phase::Crashed(Cleaning::until(now + terms.stop_within));
-                if gone.is_some() {
-                    self.rest(now, random, steps);
-                } else {
-                    steps.actions.push(ServiceAction::Remove { epoch: self.epoch });
-                }
+                steps.actions.push(ServiceAction::Remove { epoch: self.epoch });
             }
             ServiceState::Draining | ServiceState::Crashed => {
                 self.issue_stop(StopMode::Kill, now, steps);
@@ -275,7 +267,7 @@ impl ServiceMachine {
             }
             Phase::Finding(finding) if now >= finding.until => {
                 let why = "whoever kept it was lost, and it was not found again in time".into();
-                self.found(Verdict::Unresponsive(why), now, random, steps);
+                self.found(Verdict::Unresponsive(why), now, steps);
             }
             Phase::Finding(_)
             | Phase::Draining(_)

@@ -1,0 +1,203 @@
+//! Services that somebody keeps: a future of their driver's that runs for as long as they live. What becomes of them when
+//! their actor, their keeper or both are lost, on a paused clock.
+
+use super::*;
+
+/// A service that runs for as long as its keeper does.
+#[derive(Clone, Debug, Default)]
+struct Kept(Arc<Lives>);
+
+#[derive(Debug, Default)]
+struct Lives {
+    starts: AtomicU32,
+    stops: AtomicU32,
+    /// Keepers that run.
+    run: Arc<AtomicU32>,
+    is_unready: AtomicBool,
+    hangs_in_probe: AtomicBool,
+    hangs_in_stop: AtomicBool,
+    is_lost: tokio::sync::Notify,
+}
+
+/// Counts down when a keeper ends, however it does.
+struct Runs(Arc<AtomicU32>);
+
+impl Drop for Runs {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Kept {
+    fn counts(&self) -> (u32, u32, u32) {
+        let count = |of: &AtomicU32| of.load(Ordering::SeqCst);
+        (count(&self.0.starts), count(&self.0.stops), count(&self.0.run))
+    }
+}
+
+impl ServiceDriver for Kept {
+    fn start<'a>(
+        &'a self,
+        _: &'a ServiceKey,
+        epoch: Epoch,
+    ) -> DriverFuture<'a, Result<Instance, StartError>> {
+        Box::pin(async move {
+            self.0.starts.fetch_add(1, Ordering::SeqCst);
+            self.0.run.fetch_add(1, Ordering::SeqCst);
+            let (runs, lives) = (Runs(self.0.run.clone()), self.0.clone());
+            Ok(Instance::at(format!("here/{epoch}")).kept_by(async move {
+                let _runs = runs;
+                lives.is_lost.notified().await;
+                "it ended with exit status: 1".into()
+            }))
+        })
+    }
+
+    /// Whoever keeps it is let go, and that ends it.
+    fn stop<'a>(&'a self, _: &'a Instance, _: StopMode) -> DriverFuture<'a, Result<(), StopError>> {
+        self.0.stops.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async {
+            if self.0.hangs_in_stop.load(Ordering::SeqCst) {
+                std::future::pending::<()>().await;
+            }
+            Ok(())
+        })
+    }
+
+    /// It never knows that it is gone, only that it does not answer.
+    fn probe<'a>(&'a self, _: &'a Instance, _: Probe) -> DriverFuture<'a, ProbeResult> {
+        Box::pin(async {
+            if self.0.hangs_in_probe.load(Ordering::SeqCst) {
+                std::future::pending::<()>().await;
+            }
+            let runs = self.0.run.load(Ordering::SeqCst) > 0;
+            match runs && !self.0.is_unready.load(Ordering::SeqCst) {
+                true => ProbeResult::Pass,
+                false => ProbeResult::Fail("it takes no connection".into()),
+            }
+        })
+    }
+}
+
+const ACTOR: &str = "/app/services/it";
+const KEEPER: &str = "/app/tasks/it keeper";
+
+async fn world(driver: &Kept) -> World {
+    World::of(vec![ServiceSpec::new("it", driver.clone())]).await
+}
+
+/// How long it takes until `hold` is served by that life.
+async fn served_by(world: &World, hold: &Hold, epoch: u64) -> Duration {
+    let now = || world.external.0.engine.clock.now();
+    let began = now();
+    loop {
+        match hold.admitted().await {
+            Ok(admitted) if admitted.epoch.get() == epoch => return now().since(began),
+            Ok(_) | Err(_) => sleep(Duration::from_millis(10)).await, // paused clock
+        }
+        assert!(now().since(began) < secs(600), "not served: {}", world.detail("it"));
+    }
+}
+
+/// DUR-83: what lives is not started anew because its actor was lost, and is stopped when nobody needs it.
+#[tokio::test(start_paused = true)]
+async fn what_is_kept_outlives_its_actor_and_not_its_use() {
+    let driver = Kept::default();
+    let mut world = world(&driver).await;
+    let hold = world.hold("it").await;
+    world.until(ServiceEventKind::ServiceUp).await;
+    for _ in 0..2 {
+        world.root.tree().kill(ACTOR).unwrap().exit().await;
+        assert_eq!(served_by(&world, &hold, 1).await, Duration::ZERO);
+        assert_eq!(driver.counts(), (1, 0, 1));
+    }
+    drop(hold);
+    world.until(ServiceEventKind::ServiceDown).await;
+    // Its driver left that to the end of its keeper.
+    sleep(secs(1)).await; // paused clock
+    assert_eq!(driver.counts(), (1, 1, 0));
+    world.root.shutdown().await;
+}
+
+/// Whose keeper is lost is gone, and that is known at once, also to an actor that was not there: it does not wait for as
+/// long as one that may only be slow.
+#[tokio::test(start_paused = true)]
+async fn a_keeper_that_is_lost_with_its_actor_is_known_to_be_gone() {
+    for is_unready in [false, true] {
+        let driver = Kept::default();
+        driver.0.is_unready.store(is_unready, Ordering::SeqCst);
+        let mut world = world(&driver).await;
+        let hold = world.hold("it").await;
+        match is_unready {
+            false => drop(world.until(ServiceEventKind::ServiceUp).await),
+            true => sleep(Duration::from_millis(100)).await, // paused clock
+        }
+        assert_eq!(driver.counts(), (1, 0, 1));
+        // Nothing of it gets a turn in between: whoever is told is not there.
+        let actor = world.root.tree().kill(ACTOR).unwrap();
+        let keeper = world.root.tree().kill(KEEPER).unwrap();
+        actor.exit().await;
+        keeper.exit().await;
+        driver.0.is_unready.store(false, Ordering::SeqCst);
+        let took = served_by(&world, &hold, 2).await;
+        // No more than the pause after a crash.
+        assert!(took < secs(3), "{took:?}");
+        assert_eq!(driver.counts(), (2, 1, 1));
+        world.root.shutdown().await;
+        assert_eq!(driver.counts(), (2, 2, 0));
+    }
+}
+
+/// The look at what an actor has left finds that it lives, and then it does not.
+#[tokio::test(start_paused = true)]
+async fn what_ends_while_it_is_looked_at_is_gone() {
+    let driver = Kept::default();
+    let mut world = world(&driver).await;
+    let hold = world.hold("it").await;
+    world.until(ServiceEventKind::ServiceUp).await;
+    driver.0.hangs_in_probe.store(true, Ordering::SeqCst);
+    world.root.tree().kill(ACTOR).unwrap().exit().await;
+    sleep(Duration::from_millis(100)).await; // paused clock
+    driver.0.is_lost.notify_one();
+    driver.0.hangs_in_probe.store(false, Ordering::SeqCst);
+    let took = served_by(&world, &hold, 2).await;
+    let look = 2 * ServiceTerms::default().probe_timeout;
+    assert!(took < look + secs(3), "{took:?}");
+    world.root.shutdown().await;
+    assert_eq!(driver.counts(), (2, 2, 0));
+}
+
+/// Its driver removes what is left of it, whoever has seen that it is gone, and nothing is remembered of it.
+#[tokio::test(start_paused = true)]
+async fn what_ends_while_it_is_stopped_is_removed_by_the_next_actor() {
+    for is_held in [false, true] {
+        let driver = Kept::default();
+        driver.0.hangs_in_stop.store(true, Ordering::SeqCst);
+        let mut world = world(&driver).await;
+        let mut hold = Some(world.hold("it").await);
+        world.until(ServiceEventKind::ServiceUp).await;
+        match is_held {
+            // It has crashed, and is removed.
+            true => drop(world.root.tree().kill(KEEPER).unwrap().exit().await),
+            false => drop(hold.take()),
+        }
+        world.until(ServiceEventKind::ServiceDown).await;
+        sleep(secs(2)).await; // paused clock
+        assert_eq!(driver.counts().1, 1);
+        driver.0.is_lost.notify_waiters();
+        sleep(secs(1)).await; // paused clock
+        driver.0.hangs_in_stop.store(false, Ordering::SeqCst);
+        world.root.tree().kill(ACTOR).unwrap().exit().await;
+        let lives = u32::from(is_held);
+        match &hold {
+            Some(hold) => drop(served_by(&world, hold, 2).await),
+            None => drop(world.until(ServiceEventKind::ServiceDown).await),
+        }
+        assert_eq!(driver.counts(), (1 + lives, 2, lives));
+        let instances = world.external.0.instances.lock().await;
+        let ledger = &instances[&ServiceKey::shared("it")].ledger;
+        assert_eq!(ledger.instances().len(), usize::try_from(lives).unwrap());
+        drop(instances);
+        world.root.shutdown().await;
+    }
+}
