@@ -44,7 +44,7 @@ mod uses;
 mod watch;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt,
     sync::{Arc, Weak},
     time::Duration,
@@ -129,8 +129,8 @@ struct Entry {
 }
 
 impl Entry {
-    /// Whether its actor lives: a shared one rests, and one that has failed may still be held elsewhere.
-    fn is_kept(&self) -> bool {
+    /// Whether its actor is there: a shared one rests, and one that has failed may still be held elsewhere.
+    fn answers(&self) -> bool {
         self.address.cast(Message::Look) != Err(CastError::NoProc)
     }
 }
@@ -341,7 +341,12 @@ impl External {
             return Ok(entry.clone());
         }
         // What has come to rest and has no actor any more is forgotten; what was lost is taken up where it was left.
-        instances.retain(|of, entry| of == key || !entry.ledger.is_at_rest() || entry.is_kept());
+        let mut listed = None;
+        instances.retain(|of, entry| {
+            let mut is_listed =
+                || listed.get_or_insert_with(|| self.listed()).contains(&of.to_string());
+            of == key || !entry.ledger.is_at_rest() || entry.answers() || is_listed()
+        });
         let others = instances.iter().filter(|(of, _)| of.service() == key.service() && *of != key);
         // One that has failed runs no more, also while somebody still holds it.
         let there = others.filter(|(_, of)| of.ledger.state() != ServiceState::Failed).count();
@@ -374,6 +379,12 @@ impl External {
         let entry = Entry { address, ledger, number };
         instances.insert(key.clone(), entry.clone());
         Ok(entry)
+    }
+
+    /// The names of all actors, also of those that are being brought back and do not answer yet.
+    fn listed(&self) -> HashSet<String> {
+        let children = self.0.supervisor.which_children().unwrap_or_default();
+        children.iter().map(|child| child.name().to_owned()).collect()
     }
 
     /// How long a start may take; nothing of what is not declared.

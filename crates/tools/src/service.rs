@@ -244,8 +244,12 @@ impl Instance {
     }
 
     /// The same with a future that is run, as a supervised task, for as long as the instance lives, and whose end is the
-    /// instance's end, whatever its probes say. It goes on when the actor of the instance is lost, and is dropped once
-    /// [`ServiceDriver::stop`] has stopped the instance: a driver may leave the rest of the stop to that.
+    /// instance's end, whatever its probes say.
+    ///
+    /// It goes on when the actor of the instance is lost. It is dropped when this process has nothing more to do with the
+    /// instance: after [`ServiceDriver::stop`], before the stop counts as done; where the instance is another process's and
+    /// was only used here; and with the runtime. So its drop may end what this process has started, and must not end what
+    /// [`ServiceDriver::adopt`] has found.
     #[must_use]
     pub fn kept_by(self, keeper: impl Future<Output = Arc<str>> + Send + 'static) -> Self {
         *self.keeper.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::pin(keeper));

@@ -219,6 +219,11 @@ impl ServiceMachine {
         matches!(self.phase, Phase::Finding(_))
     }
 
+    /// Whether a look at it is under way, a probe or that at what is left of it.
+    pub fn is_looked_at(&self) -> bool {
+        self.probe.is_some() || self.is_finding()
+    }
+
     /// What there is to see at `now`.
     pub fn status(&self, now: Uptime) -> ServiceStatus {
         ServiceStatus {
@@ -305,7 +310,7 @@ impl ServiceMachine {
                 None => drop(self.askers.insert(asker, needed)),
             }
         }
-        if !self.askers.is_empty() && self.probe.is_none() && !self.is_finding() {
+        if !self.askers.is_empty() && !self.is_looked_at() {
             self.begin_probe(now, steps);
         }
     }
@@ -357,8 +362,7 @@ impl ServiceMachine {
     fn check(&self) {
         let waits = matches!(self.phase, Phase::Ready(_) | Phase::Degraded(_) | Phase::Finding(_));
         assert!(waits || self.askers.is_empty(), "askers of one that is {}", self.state());
-        let is_looked_at = self.probe.is_some() || self.is_finding();
-        assert!(self.askers.is_empty() || is_looked_at, "askers without a probe");
+        assert!(self.askers.is_empty() || self.is_looked_at(), "askers without a probe");
         assert!(self.holders.len() <= self.terms.holds_max, "too many holds");
         assert!(self.is_at_rest() || self.wake_at().is_some(), "it waits for ever");
     }

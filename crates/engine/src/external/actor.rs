@@ -49,6 +49,10 @@ pub(super) enum Message {
     Restart {
         reply: Reply<Result<(), NotFailed>>,
     },
+    /// Whether it is there.
+    Ping {
+        reply: Reply<()>,
+    },
     /// Somebody has given back.
     Look,
     Wake,
@@ -159,6 +163,7 @@ impl GenServer for ServiceActor {
         }
         match message {
             Message::Begin => {
+                self.clear().await;
                 let begin = std::mem::take(&mut self.begin);
                 self.perform(begin, cx).await?;
             }
@@ -167,6 +172,7 @@ impl GenServer for ServiceActor {
                 reply.send(steps.as_ref().map(|_| ()).map_err(|refused| *refused));
                 self.perform(steps.unwrap_or_default(), cx).await?;
             }
+            Message::Ping { reply } => reply.send(()),
             Message::LookElsewhere => {
                 self.look_timer = None;
                 self.look_elsewhere(cx).await?;
@@ -199,6 +205,15 @@ impl GenServer for ServiceActor {
                 }
             }
         }
+        let unseen =
+            |its: &Keeper, offer| its.board.unseen(&its.key, &offer, its.engine.clock.now());
+        if !self.machine.is_looked_at()
+            && let Some(needed) = unseen(&self.its, self.machine.offer())
+        {
+            // Who came while it was looked at is not to wait until somebody asks again. Nobody waits for this answer.
+            self.askers += 1;
+            self.input(ServiceInput::Ask { asker: self.askers, needed }, cx).await?;
+        }
         self.set_timer(cx)?;
         self.publish();
         let at_rest = [ServiceState::Stopped, ServiceState::Failed];
@@ -215,6 +230,7 @@ impl GenServer for ServiceActor {
             Message::Acquire { .. } => "acquire",
             Message::Ask { .. } => "ask",
             Message::Restart { .. } => "restart",
+            Message::Ping { .. } => "ping",
             Message::Look => "look",
             Message::Wake => "wake",
             Message::LookElsewhere => "look_elsewhere",
@@ -313,6 +329,7 @@ impl ServiceActor {
             Message::Found(epoch, notice) => Some(self.found(epoch, notice).await),
             Message::Begin
             | Message::Restart { .. }
+            | Message::Ping { .. }
             | Message::Look
             | Message::LookElsewhere
             | Message::Nudge { .. } => None,

@@ -4,10 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use perennial_core::{
     Shutdown,
-    service::{Epoch, ServiceAction, ServiceInput, StopMode, Verdict},
+    service::{Epoch, ServiceAction, ServiceInput, ServiceState, StopMode, Verdict},
 };
 use perennial_supervision::{Address, ServerCx, TaskNotice, TaskSpec};
-use perennial_tools::service::{Instance, StartError, StopError};
+use perennial_tools::service::{Instance, ServiceDriver, StartError, StopError};
 use serde_json::json;
 use tokio::time::timeout;
 
@@ -15,6 +15,7 @@ use super::{
     Inner,
     actor::{Message, ServiceActor},
     hold::told,
+    ledger::Ledger,
     probing::probe,
 };
 
@@ -23,6 +24,23 @@ use super::{
 pub(super) struct Found {
     instance: Option<Instance>,
     verdict: Verdict,
+}
+
+/// Has the driver stop a life, and lets go of whoever keeps it: all of it is gone when this has answered well.
+async fn stop(
+    driver: &dyn ServiceDriver,
+    ledger: &Ledger,
+    (epoch, instance): (Epoch, &Instance),
+    mode: StopMode,
+    within: Duration,
+) -> Result<(), StopError> {
+    let stop = async {
+        driver.stop(instance, mode).await?;
+        ledger.let_go(epoch).await;
+        Ok(())
+    };
+    let late = |_| Err(StopError::new(format!("its driver did not stop it within {within:?}")));
+    timeout(within, stop).await.unwrap_or_else(late)
 }
 
 impl ServiceActor {
@@ -46,7 +64,26 @@ impl ServiceActor {
             ServiceAction::Find { epoch } => return self.find(epoch, own).await,
             ServiceAction::Start { epoch, within } => {
                 let key = self.its.key.clone();
+                // What could not be removed of earlier lives is tried again, before there are two.
+                let (ledger, stop_within) = (self.its.ledger.clone(), terms.stop_within);
                 let work = async move {
+                    for (left, instance) in ledger.instances().into_iter().filter(|it| it.0 < epoch)
+                    {
+                        match stop(
+                            &*driver,
+                            &ledger,
+                            (left, &instance),
+                            StopMode::Kill,
+                            stop_within,
+                        )
+                        .await
+                        {
+                            Ok(()) => ledger.forget(left),
+                            Err(error) => {
+                                tracing::warn!(service = %key, epoch = %left, %error, "a life of a service was not removed")
+                            }
+                        }
+                    }
                     let late = |_| {
                         Err(StartError::Retryable(
                             format!("its driver did not start it within {within:?}").into(),
@@ -96,6 +133,18 @@ impl ServiceActor {
         None
     }
 
+    /// What was started here and is nobody's any more: of earlier lives, and of all where there is to be none.
+    pub(super) async fn clear(&self) {
+        let at_rest = [ServiceState::Stopped, ServiceState::Failed];
+        let is_over = at_rest.contains(&self.machine.state());
+        for (epoch, instance) in self.its.ledger.instances() {
+            if is_over || epoch < self.machine.epoch() {
+                self.stop_now(epoch, instance, StopMode::Kill).await;
+                self.its.ledger.forget(epoch);
+            }
+        }
+    }
+
     /// Ends what is under way for this life, then lets the driver stop what it has made.
     async fn clean(
         &mut self,
@@ -115,9 +164,7 @@ impl ServiceActor {
                 let _ = ending.terminate_child(&task).await;
             }
             let Some(instance) = ledger.instance(epoch) else { return Ok(()) };
-            let late =
-                |_| Err(StopError::new(format!("its driver did not stop it within {within:?}")));
-            timeout(within, driver.stop(&instance, mode)).await.unwrap_or_else(late)
+            stop(&*driver, &ledger, (epoch, &instance), mode, within).await
         };
         let tell = move |notice| Message::Clean(epoch, notice);
         let started = tasks.async_telling(self.task("stop"), own, tell, work).await;
@@ -179,9 +226,14 @@ impl ServiceActor {
         };
         if let Some(instance) = instance
             && epoch == self.machine.epoch()
-            && let Err(why) = self.keep(epoch, instance).await
         {
-            verdict = Verdict::Unresponsive(why);
+            self.has_found = true;
+            // What was known, or has come in between, stays as it is.
+            if self.its.ledger.instance(epoch).is_none()
+                && let Err(why) = self.keep(epoch, instance).await
+            {
+                verdict = Verdict::Unresponsive(why);
+            }
         }
         ServiceInput::Found { epoch, verdict: self.seen(epoch, verdict) }
     }
@@ -205,8 +257,9 @@ impl ServiceActor {
     pub(super) async fn stop_now(&self, epoch: Epoch, instance: Instance, mode: StopMode) -> bool {
         let (driver, within) =
             (self.its.declared.driver.clone(), self.its.declared.terms.stop_within);
-        let stop = async move { driver.stop(&instance, mode).await };
-        let stopping = self.its.engine.tasks.async_nolink(self.task("stop"), stop).await;
+        let ledger = self.its.ledger.clone();
+        let work = async move { stop(&*driver, &ledger, (epoch, &instance), mode, within).await };
+        let stopping = self.its.engine.tasks.async_nolink(self.task("stop"), work).await;
         let stopped = match stopping {
             Ok(mut stopping) => matches!(stopping.join(within).await, Ok(Ok(()))),
             Err(_) => false,

@@ -149,6 +149,13 @@ impl Board {
         self.book().moved(|of, _| of == key)
     }
 
+    /// Since when somebody needs it of whom `offer` says nothing, as it was looked at before; none when there is nobody.
+    pub(super) fn unseen(&self, key: &ServiceKey, offer: &Offer, now: Uptime) -> Option<Uptime> {
+        let book = self.book();
+        let needs = book.needs.values().filter_map(|needs| needs.get(key));
+        needs.map(|need| need.since).filter(|since| offer.admission(*since, now).is_none()).max()
+    }
+
     /// A job of the run waits for it.
     pub(super) fn waits(&self, run: &RunId, key: &ServiceKey) {
         let mut book = self.book();

@@ -40,24 +40,37 @@ struct Book {
     was: Option<(ServiceState, Epoch)>,
     /// What was started and is not known to be gone, by life.
     instances: BTreeMap<Epoch, Started>,
+    /// How many were started.
+    started: u64,
     /// Events told so far.
     seq: u64,
 }
 
 /// What was started for a life.
 struct Started {
+    /// The count of those that were started.
+    number: u64,
     instance: Instance,
     /// Why its keeper is not there any more.
     ended: Option<Arc<str>>,
+    keeper: Option<Bond>,
+}
+
+/// What binds a keeper to its instance.
+struct Bond {
     /// Its drop lets the keeper go.
-    _keeps: oneshot::Sender<Infallible>,
+    holds: oneshot::Sender<Infallible>,
+    /// Closed when the keeper is not there any more.
+    end: oneshot::Receiver<Infallible>,
 }
 
 /// A keeper under way: its drop tells that it has ended, also to an actor that is not there yet.
 struct Keeping {
     ledger: Arc<Ledger>,
     epoch: Epoch,
+    number: u64,
     why: Option<Arc<str>>,
+    _end: oneshot::Sender<Infallible>,
 }
 
 impl Keeping {
@@ -69,7 +82,9 @@ impl Keeping {
 impl Drop for Keeping {
     fn drop(&mut self) {
         let why = self.why.take().unwrap_or_else(|| "its keeper was killed, or panicked".into());
-        if let Some(started) = self.ledger.book().instances.get_mut(&self.epoch) {
+        if let Some(started) = self.ledger.book().instances.get_mut(&self.epoch)
+            && started.number == self.number
+        {
             started.ended = Some(why);
         }
         if let Some(address) = self.ledger.address() {
@@ -156,25 +171,28 @@ impl Ledger {
         rests && book.guards.is_empty() && book.instances.is_empty()
     }
 
-    /// `instance` is what was started for that life. What is to be run for as long as it lives, unless it runs already: it
-    /// ends when the instance is forgotten at the latest.
+    /// `instance` is what was started for that life. What is to be run for as long as it lives, if anything is: it ends when
+    /// it is let go, or the instance is forgotten.
     pub(super) fn keep(
         self: &Arc<Self>,
         epoch: Epoch,
         instance: Instance,
     ) -> Option<impl Future<Output = ()> + Send + use<>> {
+        let (holds, let_go) = oneshot::channel::<Infallible>();
+        let (tell_end, end) = oneshot::channel();
         let keeper = instance.take_keeper();
-        let is_known = self.book().instances.contains_key(&epoch);
-        if keeper.is_none() && is_known {
-            return None;
-        }
-        let (keeps, let_go) = oneshot::channel();
-        let started = Started { instance, ended: None, _keeps: keeps };
-        let before = self.book().instances.insert(epoch, started);
+        let bond = keeper.is_some().then_some(Bond { holds, end });
+        let (number, before) = {
+            let mut book = self.book();
+            book.started += 1;
+            let number = book.started;
+            let started = Started { number, instance, ended: None, keeper: bond };
+            (number, book.instances.insert(epoch, started))
+        };
         // Its drop may be a driver's code: not under the lock.
         drop(before);
         let keeper = keeper?;
-        let keeping = Keeping { ledger: self.clone(), epoch, why: None };
+        let keeping = Keeping { ledger: self.clone(), epoch, number, why: None, _end: tell_end };
         Some(async move {
             let why = tokio::select! {
                 why = keeper => why,
@@ -182,6 +200,16 @@ impl Ledger {
             };
             keeping.end(why);
         })
+    }
+
+    /// Whoever keeps that life is not needed any more: it is dropped wherever it is. Answers when it is.
+    pub(super) async fn let_go(&self, epoch: Epoch) {
+        let bond = self.book().instances.get_mut(&epoch).and_then(|started| started.keeper.take());
+        if let Some(Bond { holds, end }) = bond {
+            drop(holds);
+            // Nothing ever comes but the end.
+            let _ = end.await;
+        }
     }
 
     /// Why whoever kept that life does not any more; nothing while it does, and of one that nobody keeps.

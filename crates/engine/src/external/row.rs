@@ -1,7 +1,7 @@
 //! What an actor reads of its instance when it begins, and keeps of it at each transition (DUR-80, DUR-83).
 
 use perennial_core::service::{
-    Epoch, Holder, ServiceEvent, ServiceInput, ServiceMachine, ServiceState, Steps, StopMode,
+    Epoch, Holder, ServiceEvent, ServiceInput, ServiceMachine, ServiceState, Steps,
 };
 use perennial_store::{HoldOf, HoldRecord, InstanceStep, InstanceStepped, NodeRef, StoreError};
 use perennial_supervision::{ServerCx, actor::ActorError};
@@ -171,16 +171,10 @@ impl ServiceActor {
         }
         self.end_tasks().await;
         let stood = stand(&self.its).await?;
-        // What was started here for an earlier life is nobody's any more.
-        for (epoch, instance) in self.its.ledger.instances() {
-            if epoch < stood.machine.epoch() {
-                self.stop_now(epoch, instance, StopMode::Kill).await;
-                self.its.ledger.forget(epoch);
-            }
-        }
         (self.machine, self.standing) = (stood.machine, stood.standing);
         (self.is_held_elsewhere, self.noted) = (stood.is_held_elsewhere, stood.noted);
         self.breaker = stood.breaker;
+        self.clear().await;
         self.its.ledger.note(self.machine.state(), self.machine.epoch());
         Ok(stood.begin)
     }

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use perennial_core::{
@@ -11,12 +12,15 @@ use perennial_core::{
     service::{Epoch, ServiceKey, ServiceState},
 };
 use perennial_store::{Admissions, Admits, Closed};
-use perennial_supervision::CastError;
+use perennial_supervision::{CallError, CastError};
 use perennial_tools::protection::{BreakerStatus, State};
 use tokio::sync::Notify;
 
 use super::{External, Inner, Scope, ServiceError, actor::Message, board, spec::Declared};
 use crate::run;
+
+/// How long one that is being brought back is waited for.
+const BACK_WITHIN: Duration = Duration::from_secs(1);
 
 /// The services of a host, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -193,8 +197,13 @@ impl External {
             }
             let entry = self.entry(key, gone, None).await?;
             match entry.address.cast(Message::Nudge { needed }) {
-                // It had come to rest.
-                Err(CastError::NoProc) if needed.is_some() => gone = Some(entry.number),
+                // It had come to rest, unless it is being brought back: then it sees for itself who needs it.
+                Err(CastError::NoProc) if needed.is_some() => {
+                    match entry.address.call(|reply| Message::Ping { reply }, BACK_WITHIN).await {
+                        Err(CallError::NoProc) => gone = Some(entry.number),
+                        Ok(()) | Err(_) => return Ok(()),
+                    }
+                }
                 Ok(()) | Err(_) => return Ok(()),
             }
         }

@@ -9,13 +9,18 @@ use std::{
 use perennial_core::{Restart, service::ServiceKey};
 use perennial_store::StoreError;
 use perennial_supervision::ChildSpec;
-use tokio::sync::watch;
+use tokio::{
+    sync::watch,
+    time::{MissedTickBehavior, interval},
+};
 
-use super::{External, Inner, ServiceError, uses::Nudges};
+use super::{Entry, External, Inner, ServiceError, uses::Nudges};
 use crate::patience::once;
 
 /// How soon it is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
+/// How often it is looked for what has lost its actor for good, as one does that was restarted too often.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// Rows that are read at a time.
 const ROWS_MAX: u32 = 10_000;
 
@@ -29,10 +34,13 @@ pub(super) fn child_spec(
         let (external, mut lives, nudges) = (external.clone(), lives.clone(), nudges.clone());
         async move {
             let mut is_done = false;
+            let mut looks = interval(LOOK_EVERY);
+            looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let mut is_due = false;
             loop {
                 let Some(inner) = external.upgrade() else { return Ok::<(), StoreError>(()) };
                 let external = External(inner);
-                if !is_done {
+                if !is_done || std::mem::take(&mut is_due) && external.has_lost().await {
                     lives.mark_unchanged();
                     is_done = external.bring_back().await;
                 }
@@ -48,6 +56,7 @@ pub(super) fn child_spec(
                     }
                     () = nudges.added.notified() => {}
                     () = tokio::time::sleep(AGAIN), if !is_done => {}
+                    _ = looks.tick() => is_due = true,
                 }
             }
         }
@@ -56,6 +65,21 @@ pub(super) fn child_spec(
 }
 
 impl External {
+    /// What runs, or is held, and has no actor; and which actor was its last.
+    async fn lost(&self) -> Vec<(ServiceKey, u64)> {
+        let instances = self.0.instances.lock().await;
+        let listed = self.listed();
+        let is_lost = |key: &ServiceKey, entry: &Entry| {
+            !entry.ledger.is_at_rest() && !listed.contains(&key.to_string())
+        };
+        let lost = instances.iter().filter(|(key, entry)| is_lost(key, entry));
+        lost.map(|(key, entry)| (key.clone(), entry.number)).collect()
+    }
+
+    async fn has_lost(&self) -> bool {
+        !self.lost().await.is_empty()
+    }
+
     /// Starts what has no actor and needs one; whether that is all there is to do.
     async fn bring_back(&self) -> bool {
         let mut is_done = self.0.supervisor.is_up().await;
@@ -66,14 +90,8 @@ impl External {
                 return false;
             }
         };
-        let known: Vec<(ServiceKey, u64)> = {
-            let instances = self.0.instances.lock().await;
-            let lost = instances
-                .iter()
-                .filter(|(_, entry)| !entry.is_kept() && !entry.ledger.is_at_rest());
-            lost.map(|(key, entry)| (key.clone(), entry.number)).collect()
-        };
-        let lost = known.into_iter().map(|(key, number)| (key, Some(number)));
+        let lost = self.lost().await;
+        let lost = lost.into_iter().map(|(key, number)| (key, Some(number)));
         for (key, gone) in lost.chain(rows.into_iter().map(|row| (row.key, None))) {
             match self.entry(&key, gone, None).await {
                 Ok(_) => {}

@@ -1,6 +1,9 @@
 //! Services that somebody keeps: a future of their driver's that runs for as long as they live. What becomes of them when
 //! their actor, their keeper or both are lost, on a paused clock.
 
+use perennial_core::{run::RunId, service::ServiceState};
+use perennial_store::Admits;
+
 use super::*;
 
 /// A service that runs for as long as its keeper does.
@@ -16,6 +19,7 @@ struct Lives {
     is_unready: AtomicBool,
     hangs_in_probe: AtomicBool,
     hangs_in_stop: AtomicBool,
+    fails_to_stop: AtomicBool,
     is_lost: tokio::sync::Notify,
 }
 
@@ -60,7 +64,10 @@ impl ServiceDriver for Kept {
             if self.0.hangs_in_stop.load(Ordering::SeqCst) {
                 std::future::pending::<()>().await;
             }
-            Ok(())
+            match self.0.fails_to_stop.load(Ordering::SeqCst) {
+                true => Err(StopError::new("it does not listen")),
+                false => Ok(()),
+            }
         })
     }
 
@@ -112,9 +119,8 @@ async fn what_is_kept_outlives_its_actor_and_not_its_use() {
         assert_eq!(driver.counts(), (1, 0, 1));
     }
     drop(hold);
-    world.until(ServiceEventKind::ServiceDown).await;
-    // Its driver left that to the end of its keeper.
-    sleep(secs(1)).await; // paused clock
+    while world.until(ServiceEventKind::ServiceDown).await.event.to != ServiceState::Stopped {}
+    // Its driver left that to the end of its keeper, which is no later than the stop.
     assert_eq!(driver.counts(), (1, 1, 0));
     world.root.shutdown().await;
 }
@@ -200,4 +206,64 @@ async fn what_ends_while_it_is_stopped_is_removed_by_the_next_actor() {
         drop(instances);
         world.root.shutdown().await;
     }
+}
+
+/// One that lives without doing anything is down, and what could not be removed then is removed before the next life begins,
+/// and with it whoever keeps it.
+#[tokio::test(start_paused = true)]
+async fn there_are_no_two_lives_where_a_stop_has_failed() {
+    let driver = Kept::default();
+    let mut world = world(&driver).await;
+    let _hold = world.hold("it").await;
+    world.until(ServiceEventKind::ServiceUp).await;
+    driver.0.is_unready.store(true, Ordering::SeqCst);
+    driver.0.fails_to_stop.store(true, Ordering::SeqCst);
+    let down = world.until(ServiceEventKind::ServiceDown).await;
+    assert_eq!(down.event.to, ServiceState::Crashed);
+    while driver.counts().1 == 0 {
+        sleep(Duration::from_millis(10)).await; // paused clock
+    }
+    driver.0.fails_to_stop.store(false, Ordering::SeqCst);
+    driver.0.is_unready.store(false, Ordering::SeqCst);
+    world.until(ServiceEventKind::ServiceUp).await;
+    assert_eq!(driver.counts(), (2, 2, 1));
+    world.root.shutdown().await;
+}
+
+/// Its actor is not restarted any more, and nobody needs it: it is stopped all the same.
+#[tokio::test(start_paused = true)]
+async fn one_whose_actor_is_given_up_is_not_left_to_itself() {
+    let driver = Kept::default();
+    let mut world = world(&driver).await;
+    let hold = world.hold("it").await;
+    world.until(ServiceEventKind::ServiceUp).await;
+    for _ in 0..=BUDGET.0 {
+        while world.root.tree().kill(ACTOR).is_err() {
+            sleep(Duration::from_millis(10)).await; // paused clock
+        }
+        sleep(Duration::from_millis(100)).await; // paused clock
+    }
+    assert!(world.root.tree().kill(ACTOR).is_err(), "it is given up");
+    drop(hold);
+    while world.until(ServiceEventKind::ServiceDown).await.event.to != ServiceState::Stopped {}
+    assert_eq!(driver.counts(), (1, 1, 0));
+    world.root.shutdown().await;
+}
+
+/// Who needs it since it was looked at last is not told by that look, and does not wait until somebody is reminded.
+#[tokio::test(start_paused = true)]
+async fn who_needs_it_while_it_is_looked_at_is_let_in_by_the_next_look() {
+    let driver = Scripted::new(Does::Well);
+    let world = World::of(vec![spec(&driver)]).await;
+    let (run, key) = (RunId::parse("r1").unwrap(), ServiceKey::shared("it"));
+    let keys = || std::collections::BTreeSet::from([key.clone()]);
+    let _hold = world.hold("it").await;
+    // Its first probe takes 10 ms.
+    sleep(Duration::from_millis(5)).await; // paused clock
+    let admits = || world.external.admissions(&run, keys()).services.remove(0).1;
+    assert!(matches!(admits(), Admits::No(_)));
+    world.external.settle(&run, &keys());
+    sleep(Duration::from_millis(50)).await; // paused clock
+    assert!(matches!(admits(), Admits::Yes), "{:?}", admits());
+    world.root.shutdown().await;
 }
