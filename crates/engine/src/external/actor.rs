@@ -205,11 +205,7 @@ impl GenServer for ServiceActor {
                 }
             }
         }
-        let unseen =
-            |its: &Keeper, offer| its.board.unseen(&its.key, &offer, its.engine.clock.now());
-        if !self.machine.is_looked_at()
-            && let Some(needed) = unseen(&self.its, self.machine.offer())
-        {
+        if let Some(needed) = self.unseen() {
             // Who came while it was looked at is not to wait until somebody asks again. Nobody waits for this answer.
             self.askers += 1;
             self.input(ServiceInput::Ask { asker: self.askers, needed }, cx).await?;
@@ -257,8 +253,10 @@ impl GenServer for ServiceActor {
         let is_known = !self.machine.is_finding();
         // What another process keeps, or uses, is not ours to stop.
         let is_left = self.standing.is_guest() || row::is_used_elsewhere(&self.its).await;
-        for (epoch, instance) in self.its.ledger.instances() {
-            let ours = !is_left || epoch != self.machine.epoch();
+        // The last one first: what is left of earlier lives may not listen.
+        for (epoch, instance) in self.its.ledger.instances().into_iter().rev() {
+            let is_left = is_left && epoch == self.machine.epoch();
+            let ours = !is_left && !self.its.ledger.is_guests(epoch);
             if !ours || self.stop_now(epoch, instance, StopMode::Graceful).await {
                 self.its.ledger.forget(epoch);
             }
@@ -334,6 +332,16 @@ impl ServiceActor {
             | Message::LookElsewhere
             | Message::Nudge { .. } => None,
         })
+    }
+
+    /// Since when somebody needs it of whom the last look at it says nothing, and no other is under way.
+    fn unseen(&self) -> Option<Uptime> {
+        let is_up = matches!(self.machine.state(), ServiceState::Ready | ServiceState::Degraded);
+        if !is_up || self.machine.is_looked_at() {
+            return None;
+        }
+        let now = self.its.engine.clock.now();
+        self.its.board.unseen(&self.its.key, &self.machine.offer(), now)
     }
 
     fn asker(&mut self, reply: Answer) -> Asker {

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::future::join_all;
 use perennial_core::{
     Shutdown,
     service::{Epoch, ServiceAction, ServiceInput, ServiceState, StopMode, Verdict},
@@ -13,7 +14,7 @@ use tokio::time::timeout;
 
 use super::{
     Inner,
-    actor::{Message, ServiceActor},
+    actor::{Keeper, Message, ServiceActor},
     hold::told,
     ledger::Ledger,
     probing::probe,
@@ -43,6 +44,39 @@ async fn stop(
     timeout(within, stop).await.unwrap_or_else(late)
 }
 
+/// What was started here for lives before that one.
+struct Leftovers {
+    of: Keeper,
+    before: Epoch,
+}
+
+impl Leftovers {
+    fn lives(&self) -> Vec<(Epoch, Instance)> {
+        let lives = self.of.ledger.instances().into_iter();
+        lives.filter(|(epoch, _)| *epoch < self.before).collect()
+    }
+
+    /// All at once; what cannot be removed stays known.
+    async fn remove(&self, within: Duration) {
+        let (ledger, driver) = (&self.of.ledger, &*self.of.declared.driver);
+        join_all(self.lives().into_iter().map(async |(epoch, instance)| {
+            // Another process keeps it: here it is only let go.
+            let removed = match ledger.is_guests(epoch) {
+                true => Ok(()),
+                false => stop(driver, ledger, (epoch, &instance), StopMode::Kill, within).await,
+            };
+            match removed {
+                Ok(()) => ledger.forget(epoch),
+                Err(error) => {
+                    let key = &self.of.key;
+                    tracing::warn!(service = %key, %epoch, %error, "a life of a service was not removed");
+                }
+            }
+        }))
+        .await;
+    }
+}
+
 impl ServiceActor {
     /// What is to be told at once: that a task did not start.
     pub(super) async fn act(
@@ -65,25 +99,9 @@ impl ServiceActor {
             ServiceAction::Start { epoch, within } => {
                 let key = self.its.key.clone();
                 // What could not be removed of earlier lives is tried again, before there are two.
-                let (ledger, stop_within) = (self.its.ledger.clone(), terms.stop_within);
+                let left = Leftovers { of: self.its.clone(), before: epoch };
                 let work = async move {
-                    for (left, instance) in ledger.instances().into_iter().filter(|it| it.0 < epoch)
-                    {
-                        match stop(
-                            &*driver,
-                            &ledger,
-                            (left, &instance),
-                            StopMode::Kill,
-                            stop_within,
-                        )
-                        .await
-                        {
-                            Ok(()) => ledger.forget(left),
-                            Err(error) => {
-                                tracing::warn!(service = %key, epoch = %left, %error, "a life of a service was not removed")
-                            }
-                        }
-                    }
+                    left.remove(terms.stop_within.min(within / 2)).await;
                     let late = |_| {
                         Err(StartError::Retryable(
                             format!("its driver did not start it within {within:?}").into(),
@@ -133,15 +151,28 @@ impl ServiceActor {
         None
     }
 
-    /// What was started here and is nobody's any more: of earlier lives, and of all where there is to be none.
+    /// Has removed what is nobody's any more: earlier lives, and all where there is to be none. Nobody waits for it; a start
+    /// tries it as well.
     pub(super) async fn clear(&self) {
-        let at_rest = [ServiceState::Stopped, ServiceState::Failed];
-        let is_over = at_rest.contains(&self.machine.state());
-        for (epoch, instance) in self.its.ledger.instances() {
-            if is_over || epoch < self.machine.epoch() {
-                self.stop_now(epoch, instance, StopMode::Kill).await;
-                self.its.ledger.forget(epoch);
+        let (state, epoch) = (self.machine.state(), self.machine.epoch());
+        let is_over = matches!(state, ServiceState::Stopped | ServiceState::Failed);
+        let before = if is_over { epoch.next() } else { epoch };
+        let (left, within) =
+            (Leftovers { of: self.its.clone(), before }, self.its.declared.terms.stop_within);
+        if left.lives().is_empty() {
+            return;
+        }
+        let work = async move {
+            left.remove(within).await;
+            // What does not even listen is let go of.
+            left.lives().iter().for_each(|(epoch, _)| left.of.ledger.forget(*epoch));
+            if let Some(address) = left.of.ledger.address() {
+                // It may be at rest now.
+                let _ = address.cast(Message::Look);
             }
+        };
+        if let Err(error) = self.its.engine.tasks.start_child(self.task("clear"), work).await {
+            tracing::warn!(service = %self.its.key, %error, "earlier lives of a service were not removed");
         }
     }
 
@@ -228,6 +259,9 @@ impl ServiceActor {
             && epoch == self.machine.epoch()
         {
             self.has_found = true;
+            if !self.standing.is_guest() {
+                self.its.ledger.own(epoch);
+            }
             // What was known, or has come in between, stays as it is.
             if self.its.ledger.instance(epoch).is_none()
                 && let Err(why) = self.keep(epoch, instance).await
@@ -240,7 +274,7 @@ impl ServiceActor {
 
     /// Has the instance looked after for as long as it lives.
     async fn keep(&mut self, epoch: Epoch, instance: Instance) -> Result<(), Arc<str>> {
-        let keeper = self.its.ledger.keep(epoch, instance);
+        let keeper = self.its.ledger.keep(epoch, instance, self.standing.is_guest());
         self.has_found = true;
         let Some(keeper) = keeper else { return Ok(()) };
         // Not linked: what lives is not to end with this actor. The next one finds it.

@@ -15,7 +15,7 @@ use perennial_core::{
 use perennial_store::HoldOf;
 use perennial_supervision::Address;
 use perennial_tools::service::Instance;
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::{broadcast, oneshot, watch};
 
 use super::{ServiceNotice, actor::Message};
 use crate::published::Published;
@@ -53,15 +53,17 @@ struct Started {
     instance: Instance,
     /// Why its keeper is not there any more.
     ended: Option<Arc<str>>,
+    /// Whether it is another process's, and only used here.
+    is_guests: bool,
     keeper: Option<Bond>,
 }
 
 /// What binds a keeper to its instance.
 struct Bond {
     /// Its drop lets the keeper go.
-    holds: oneshot::Sender<Infallible>,
+    holds: Option<oneshot::Sender<Infallible>>,
     /// Closed when the keeper is not there any more.
-    end: oneshot::Receiver<Infallible>,
+    end: watch::Receiver<()>,
 }
 
 /// A keeper under way: its drop tells that it has ended, also to an actor that is not there yet.
@@ -70,7 +72,7 @@ struct Keeping {
     epoch: Epoch,
     number: u64,
     why: Option<Arc<str>>,
-    _end: oneshot::Sender<Infallible>,
+    _end: watch::Sender<()>,
 }
 
 impl Keeping {
@@ -177,16 +179,17 @@ impl Ledger {
         self: &Arc<Self>,
         epoch: Epoch,
         instance: Instance,
+        is_guests: bool,
     ) -> Option<impl Future<Output = ()> + Send + use<>> {
         let (holds, let_go) = oneshot::channel::<Infallible>();
-        let (tell_end, end) = oneshot::channel();
+        let (tell_end, end) = watch::channel(());
         let keeper = instance.take_keeper();
-        let bond = keeper.is_some().then_some(Bond { holds, end });
+        let bond = keeper.is_some().then_some(Bond { holds: Some(holds), end });
         let (number, before) = {
             let mut book = self.book();
             book.started += 1;
             let number = book.started;
-            let started = Started { number, instance, ended: None, keeper: bond };
+            let started = Started { number, instance, ended: None, is_guests, keeper: bond };
             (number, book.instances.insert(epoch, started))
         };
         // Its drop may be a driver's code: not under the lock.
@@ -204,12 +207,28 @@ impl Ledger {
 
     /// Whoever keeps that life is not needed any more: it is dropped wherever it is. Answers when it is.
     pub(super) async fn let_go(&self, epoch: Epoch) {
-        let bond = self.book().instances.get_mut(&epoch).and_then(|started| started.keeper.take());
-        if let Some(Bond { holds, end }) = bond {
+        let bond = {
+            let mut book = self.book();
+            let bond = book.instances.get_mut(&epoch).and_then(|started| started.keeper.as_mut());
+            bond.map(|bond| (bond.holds.take(), bond.end.clone()))
+        };
+        if let Some((holds, mut end)) = bond {
             drop(holds);
             // Nothing ever comes but the end.
-            let _ = end.await;
+            while end.changed().await.is_ok() {}
         }
+    }
+
+    /// From here on it is this process's, whoever started it.
+    pub(super) fn own(&self, epoch: Epoch) {
+        if let Some(started) = self.book().instances.get_mut(&epoch) {
+            started.is_guests = false;
+        }
+    }
+
+    /// Whether that life is another process's, and only used here.
+    pub(super) fn is_guests(&self, epoch: Epoch) -> bool {
+        self.book().instances.get(&epoch).is_some_and(|started| started.is_guests)
     }
 
     /// Why whoever kept that life does not any more; nothing while it does, and of one that nobody keeps.

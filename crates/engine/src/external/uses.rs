@@ -201,6 +201,8 @@ impl External {
                 Err(CastError::NoProc) if needed.is_some() => {
                     match entry.address.call(|reply| Message::Ping { reply }, BACK_WITHIN).await {
                         Err(CallError::NoProc) => gone = Some(entry.number),
+                        // It ended just then, and may come back or not.
+                        Err(CallError::Exited(_)) => {}
                         Ok(()) | Err(_) => return Ok(()),
                     }
                 }

@@ -267,3 +267,30 @@ async fn who_needs_it_while_it_is_looked_at_is_let_in_by_the_next_look() {
     assert!(matches!(admits(), Admits::Yes), "{:?}", admits());
     world.root.shutdown().await;
 }
+
+/// Whatever an actor has left of earlier lives goes with the next one, also where that starts nothing.
+#[tokio::test(start_paused = true)]
+async fn what_is_left_of_earlier_lives_is_removed_by_the_next_actor() {
+    for listens in [true, false] {
+        let driver = Kept::default();
+        let mut world = world(&driver).await;
+        let hold = world.hold("it").await;
+        world.until(ServiceEventKind::ServiceUp).await;
+        let key = ServiceKey::shared("it");
+        let ledger = world.external.0.instances.lock().await[&key].ledger.clone();
+        let left = driver.start(&key, Epoch::ZERO).await.unwrap();
+        let keeper = ledger.keep(Epoch::ZERO, left, false).unwrap();
+        world.tasks.start_child("left", keeper).await.unwrap();
+        assert_eq!(driver.counts(), (2, 0, 2));
+        driver.0.hangs_in_stop.store(!listens, Ordering::SeqCst);
+        world.root.tree().kill(ACTOR).unwrap().exit().await;
+        // The other life is not held up by it.
+        assert_eq!(served_by(&world, &hold, 1).await, Duration::ZERO);
+        sleep(ServiceTerms::default().stop_within + secs(1)).await; // paused clock
+        assert_eq!(driver.counts(), (2, 1, 1));
+        assert_eq!(ledger.instances().len(), 1);
+        driver.0.hangs_in_stop.store(false, Ordering::SeqCst);
+        world.root.shutdown().await;
+        assert_eq!(driver.counts(), (2, 2, 0));
+    }
+}
