@@ -185,6 +185,63 @@ impl StagedWorkflow for AllOrNone {
     fn summarize(&self, (): &(), _: &RunReport) {}
 }
 
+/// It waits to be told what there is to read.
+struct Ask;
+
+impl Activity for Ask {
+    const NAME: &'static str = "ask";
+    type In = String;
+    type Out = ();
+
+    async fn run(&self, cx: &AttemptCx, _: String) -> Result<Ended<()>, ActivityError> {
+        let (name, until) = ("told".to_owned(), cx.now.after(Duration::from_secs(600)));
+        Ok(Ended::Suspend(Wait::Signal { name, until, or: WaitDefault::Fail }))
+    }
+}
+
+/// One question after the other.
+struct Questions;
+
+impl StagedWorkflow for Questions {
+    const NAME: &'static str = "questions";
+    const VERSION: u32 = 1;
+    type Input = ();
+    type Output = ();
+
+    fn plan(&self, (): &()) -> Result<Plan, PlanProblems> {
+        let first = JobSpec::new("first", &"ada");
+        let second = JobSpec::new("second", &"ada").after(["first"]);
+        Ok(Plan::new().stage(Stage::activity::<Ask>("ask").feed(Feed::jobs([first, second]))))
+    }
+
+    fn summarize(&self, (): &(), _: &RunReport) {}
+}
+
+#[test]
+fn what_needs_another_step_is_not_said_to_be_due() {
+    let world = World::new();
+    let store = world.path("runs.db");
+    let executor = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let run = executor.block_on(async {
+        let staged = Staged::new(Questions).activity(Ask);
+        let builder = Runtime::builder().store(Store::sqlite(&store)).staged(&staged);
+        let runtime = builder.start().await.unwrap();
+        let run = runtime.runs().start(staged.start(&()).unwrap()).await.unwrap();
+        let mut events = run.events(1);
+        while events.next().await.unwrap().kind != "job_suspended" {}
+        let id = run.id().to_string();
+        runtime.shutdown().await;
+        id
+    });
+    let store = store.to_str().unwrap();
+    let why = world.expect(0, &["explain", &run, "--store", store]).stdout;
+    let says =
+        format!("step ask/second: needs what has not ended; `explain {run} ask/second` says what");
+    assert!(why.contains(&says) && !why.contains("is due"), "{why}");
+    let why = world.expect(0, &["explain", &run, "--store", store, "--json"]).stdout;
+    assert!(why.contains("\"dependency\""), "{why}");
+}
+
 /// A run of [`AllOrNone`] in `store`, whose letters are taken back, or are about to be.
 fn undone(store: &Path, taken: Taken) -> String {
     let executor = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

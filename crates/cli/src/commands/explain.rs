@@ -272,6 +272,13 @@ fn wait(view: &RunView, job: &JobRecord) -> Value {
         (JobState::Deferred, _) => ("unavailable", deferred(job)),
         (JobState::Suspended, _) => suspended(wait, job),
         (JobState::Joining, _) => joining(view, job),
+        (JobState::Blocked, _) => {
+            let text = format!(
+                "step {}: needs what has not ended; `explain {} {}` says what",
+                job.key, view.run.run, job.key
+            );
+            ("dependency", text)
+        }
         (JobState::Ready, _) if is_full(view, job) => {
             ("place", format!("step {}: waits for a place of its stage", job.key))
         }
