@@ -1,8 +1,8 @@
 //! What the actor of an instance does: each call of a driver is a task, and what comes of it a message.
 
-use std::{sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use futures_util::future::join_all;
+use futures_util::{FutureExt, future::join_all};
 use perennial_core::{
     Shutdown,
     service::{Epoch, ServiceAction, ServiceInput, ServiceState, StopMode, Verdict},
@@ -19,6 +19,9 @@ use super::{
     ledger::Ledger,
     probing::probe,
 };
+
+/// How long it is waited for the end of a task that is killed.
+const ENDED_WITHIN: Duration = Duration::from_secs(1);
 
 /// What was found of a life whose shell was lost, and what it shows.
 #[derive(Debug)]
@@ -291,13 +294,9 @@ impl ServiceActor {
     pub(super) async fn stop_now(&self, epoch: Epoch, instance: Instance, mode: StopMode) -> bool {
         let (driver, within) =
             (self.its.declared.driver.clone(), self.its.declared.terms.stop_within);
-        let ledger = self.its.ledger.clone();
-        let work = async move { stop(&*driver, &ledger, (epoch, &instance), mode, within).await };
-        let stopping = self.its.engine.tasks.async_nolink(self.task("stop"), work).await;
-        let stopped = match stopping {
-            Ok(mut stopping) => matches!(stopping.join(within).await, Ok(Ok(()))),
-            Err(_) => false,
-        };
+        // Here and not in a task: at the end of the runtime there may be none to be had.
+        let work = stop(&*driver, &self.its.ledger, (epoch, &instance), mode, within);
+        let stopped = matches!(AssertUnwindSafe(work).catch_unwind().await, Ok(Ok(())));
         if !stopped {
             tracing::warn!(service = %self.its.key, %epoch, "service was not stopped");
         }
@@ -347,7 +346,7 @@ impl ServiceActor {
         let launching = self.launching.take().map(|(_, task)| task);
         for task in launching.into_iter().chain(self.probing.take()) {
             // One that has ended is what is wanted.
-            let _ = self.its.engine.tasks.terminate_child(&task).await;
+            let _ = timeout(ENDED_WITHIN, self.its.engine.tasks.terminate_child(&task)).await;
         }
     }
 

@@ -185,7 +185,7 @@ impl ChildProcess {
         let output =
             Output::of(&mut child, self.ready_line.clone(), tell_line, self.redactor.clone());
         let stdin = Mutex::new(child.stdin.take());
-        let mut keeper = Box::pin(keep(child, group.clone(), output, tell_end));
+        let mut keeper = Box::pin(keep(child, Ending(group.clone()), output, tell_end));
         let mut endpoint = self.port.map(|port| here(port).to_string());
         if self.ready_line.is_some() {
             let rest = tokio::select! {
@@ -310,10 +310,19 @@ impl Running {
     }
 }
 
+/// A group that ends with its keeper, whoever still knows the instance.
+struct Ending(Arc<Group>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.kill();
+    }
+}
+
 /// Reads what it prints and waits for its end; what it has started ends with it.
 async fn keep(
     mut child: Child,
-    group: Arc<Group>,
+    group: Ending,
     mut output: Output,
     tell: watch::Sender<Option<Arc<str>>>,
 ) -> Arc<str> {
@@ -321,7 +330,7 @@ async fn keep(
         status = child.wait() => status,
         never = output.read_on() => match never {},
     };
-    group.kill();
+    group.0.kill();
     // What it said last may still be in the pipes; nobody else holds them now.
     let _ = timeout(REST_WITHIN, output.read_rest()).await;
     let how = match status {

@@ -294,3 +294,18 @@ async fn what_is_left_of_earlier_lives_is_removed_by_the_next_actor() {
         assert_eq!(driver.counts(), (2, 2, 0));
     }
 }
+
+/// Where there is no task to be had any more it is stopped as well, and nobody waits for one.
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_stops_what_runs_without_a_task() {
+    let driver = Kept::default();
+    let mut world = world(&driver).await;
+    let _hold = world.hold("it").await;
+    world.until(ServiceEventKind::ServiceUp).await;
+    let clock = world.external.0.engine.clock;
+    let began = clock.now();
+    drop(world.root.tree().crash("/app/tasks").unwrap());
+    world.root.shutdown().await;
+    assert_eq!(driver.counts(), (1, 1, 0));
+    assert!(clock.now().since(began) < secs(2), "{:?}", clock.now().since(began));
+}

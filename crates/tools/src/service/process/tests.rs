@@ -153,8 +153,15 @@ async fn a_start_that_is_given_up_and_a_keeper_that_is_ended_leave_nobody() {
     drop(keeper);
     let gone = driver.probe(&instance, Probe::Liveness).await;
     assert!(matches!(gone, ProbeResult::Gone(_)), "{gone:?}");
-    drop(instance);
     is_let_go(reader).await;
+
+    // Nor what it has started, whoever still knows the instance.
+    let reader = held.reader();
+    let script = "exec 9>\"$0\"; sleep 900 >/dev/null 2>&1 & exec 9>&-; echo ready; read -r _";
+    let (instance, keeper) = started(&shell(script, &held.path).ready_line("ready")).await;
+    drop(keeper);
+    is_let_go(reader).await;
+    drop(instance);
 }
 
 #[tokio::test]
