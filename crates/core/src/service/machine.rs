@@ -196,6 +196,16 @@ impl ServiceMachine {
         self.epoch
     }
 
+    /// The restarts that count against its budget.
+    pub fn spent(&self) -> &RestartIntensity {
+        &self.budget
+    }
+
+    /// What a shell that was lost had counted goes on to count: with a new one no budget begins anew.
+    pub fn has_spent(&mut self, spent: RestartIntensity) {
+        self.budget = spent;
+    }
+
     /// Who holds it.
     pub fn holders(&self) -> &BTreeSet<Holder> {
         &self.holders

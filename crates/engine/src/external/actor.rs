@@ -148,7 +148,7 @@ impl GenServer for ServiceActor {
             draws: 0,
         };
         // Whoever looks for rest finds none while it has begun.
-        actor.its.ledger.note(actor.machine.state(), actor.machine.epoch());
+        actor.its.ledger.note(&actor.machine);
         Ok(Init::new(actor).continuation(Message::Begin))
     }
 
@@ -267,7 +267,7 @@ impl GenServer for ServiceActor {
         let stopped = ServiceInput::Cleaned { epoch: self.machine.epoch(), failed };
         let rest = self.machine.on(stopped, now, 0.0);
         let events: Vec<_> = steps.events.into_iter().chain(rest.events).collect();
-        self.its.ledger.note(self.machine.state(), self.machine.epoch());
+        self.its.ledger.note(&self.machine);
         // What was not found yet is left for whoever comes next, as it is.
         if is_known && !is_left && !events.is_empty() {
             self.keep_end().await;
@@ -374,7 +374,7 @@ impl ServiceActor {
     ) -> Result<(), ActorError> {
         let mut waiting = VecDeque::from([steps]);
         while let Some(mut steps) = waiting.pop_front() {
-            self.its.ledger.note(self.machine.state(), self.machine.epoch());
+            self.its.ledger.note(&self.machine);
             if !steps.events.is_empty() || std::mem::take(&mut self.has_found) {
                 match self.keep_row(&steps.events).await? {
                     Kept::Done => {}

@@ -9,8 +9,8 @@ use std::{
 };
 
 use perennial_core::{
-    Uptime,
-    service::{Epoch, Holder, ServiceEvent, ServiceKey, ServiceState},
+    RestartIntensity, Uptime,
+    service::{Epoch, Holder, ServiceEvent, ServiceKey, ServiceMachine, ServiceState},
 };
 use perennial_store::HoldOf;
 use perennial_supervision::Address;
@@ -38,6 +38,8 @@ struct Book {
     returned: BTreeMap<Holder, HoldOf>,
     /// Where the machine was last; none before its first actor.
     was: Option<(ServiceState, Epoch)>,
+    /// The restarts that its machine had counted then.
+    spent: Option<RestartIntensity>,
     /// What was started and is not known to be gone, by life.
     instances: BTreeMap<Epoch, Started>,
     /// How many were started.
@@ -157,8 +159,15 @@ impl Ledger {
         self.book().guards.values().map(|(of, _)| of.clone()).collect()
     }
 
-    pub(super) fn note(&self, state: ServiceState, epoch: Epoch) {
-        self.book().was = Some((state, epoch));
+    pub(super) fn note(&self, machine: &ServiceMachine) {
+        let mut book = self.book();
+        book.was = Some((machine.state(), machine.epoch()));
+        book.spent = Some(machine.spent().clone());
+    }
+
+    /// What counts against its budget, whichever actor has counted it; none before the first.
+    pub(super) fn spent(&self) -> Option<RestartIntensity> {
+        self.book().spent.clone()
     }
 
     pub(super) fn state(&self) -> ServiceState {

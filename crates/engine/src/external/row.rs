@@ -122,7 +122,10 @@ pub(super) async fn stand(its: &Keeper) -> Result<Stood, StoreError> {
         let is_held_elsewhere = is_held_elsewhere && !standing.is_guest();
         holders.extend(is_held_elsewhere.then(elsewhere));
         let now = its.engine.clock.now();
-        let (machine, begin) = ServiceMachine::recovered(terms, was, why.as_deref(), holders, now);
+        let (mut machine, begin) =
+            ServiceMachine::recovered(terms, was, why.as_deref(), holders, now);
+        // Counted since this process began, by whichever actor.
+        its.ledger.spent().into_iter().for_each(|spent| machine.has_spent(spent));
         return Ok(Stood { standing, machine, begin, is_held_elsewhere, noted, breaker });
     }
     Err(StoreError::Conflict { what: format!("service {}", its.key) })
@@ -175,7 +178,7 @@ impl ServiceActor {
         (self.is_held_elsewhere, self.noted) = (stood.is_held_elsewhere, stood.noted);
         self.breaker = stood.breaker;
         self.clear().await;
-        self.its.ledger.note(self.machine.state(), self.machine.epoch());
+        self.its.ledger.note(&self.machine);
         Ok(stood.begin)
     }
 

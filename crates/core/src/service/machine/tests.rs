@@ -9,7 +9,7 @@ use super::{
     super::{Epoch, Holder, ServiceState, ServiceTerms, Verdict},
     ServiceInput, ServiceMachine,
 };
-use crate::Uptime;
+use crate::{RestartIntensity, Uptime, intensity::IntensityLimit};
 use witness::Witness;
 
 fn secs(secs: u64) -> Duration {
@@ -261,6 +261,8 @@ fn what_was_lost_with_its_shell_is_looked_for_and_adopted_or_started_again() {
                 matches!(action, super::ServiceAction::Answer { admission, .. } if *admission == ready)
             });
             assert_eq!(answered, serves, "{state} {what:?}");
+            let (to, why) = (machine.state(), machine.status(at(2)).why);
+            assert!(to != ServiceState::Ready || why.is_none(), "it serves, and {why:?}");
             let adopted = machine.state() == state || machine.state() == ServiceState::Ready;
             match state {
                 ServiceState::Draining | ServiceState::Crashed => {
@@ -300,5 +302,30 @@ fn what_was_lost_with_its_shell_is_looked_for_and_adopted_or_started_again() {
         let due = machine.wake_at().unwrap();
         let _ = machine.on(ServiceInput::Due, due, 0.0);
         assert!(!machine.is_finding());
+    }
+}
+
+/// The loss of a shell begins no budget anew: not where it was lost between two lives, and not where a life was being cleared
+/// away that was one too many.
+#[test]
+fn what_was_counted_goes_on_to_count_with_another_shell() {
+    let (epoch, terms) = (Epoch::ZERO.next(), short());
+    let limit = IntensityLimit { max_restarts: terms.restarts_max, within: terms.restarts_within };
+    for crashes in 0..=terms.restarts_max + 1 {
+        let mut spent = RestartIntensity::new(limit);
+        let _ = (0..crashes).map(|_| spent.record(at(1))).last();
+        for state in [ServiceState::Ready, ServiceState::Crashed] {
+            let holders = BTreeSet::from([Holder::new("a")]);
+            let (mut machine, _) =
+                ServiceMachine::recovered(terms, (state, epoch), None, holders, at(1));
+            machine.has_spent(spent.clone());
+            let gone = ServiceInput::Found { epoch, verdict: verdict(Do::Gone) };
+            let _ = machine.on(gone, at(1), 0.0);
+            let counted = crashes + u32::from(state == ServiceState::Ready);
+            assert_eq!(machine.status(at(1)).restarts, counted);
+            let _ = machine.on(ServiceInput::Cleaned { epoch, failed: None }, at(1), 0.0);
+            let is_over = counted > terms.restarts_max;
+            assert_eq!(machine.state() == ServiceState::Failed, is_over, "{state} {crashes}");
+        }
     }
 }

@@ -66,7 +66,9 @@ impl ServiceMachine {
         match was {
             // What is left of one that is gone is the driver's to remove as well.
             ServiceState::Crashed if is_needed => {
-                self.phase = Phase::Crashed(Cleaning::until(now + terms.stop_within));
+                let mut cleaning = Cleaning::until(now + terms.stop_within);
+                cleaning.is_final = self.budget.is_exceeded(now);
+                self.phase = Phase::Crashed(cleaning);
                 steps.actions.push(ServiceAction::Remove { epoch: self.epoch });
             }
             ServiceState::Draining | ServiceState::Crashed => {
@@ -79,6 +81,7 @@ impl ServiceMachine {
                 self.probed(verdict, began, now, steps);
             }
             ServiceState::Ready if gone.is_none() => {
+                self.why = None;
                 self.phase = Phase::Ready(up());
                 self.probed(verdict, began, now, steps);
             }

@@ -154,6 +154,33 @@ async fn a_keeper_that_is_lost_with_its_actor_is_known_to_be_gone() {
     }
 }
 
+/// PF-32: who falls over again and again is given up, also where its actors are lost besides.
+#[tokio::test(start_paused = true)]
+async fn the_loss_of_its_actor_begins_no_budget_anew() {
+    let driver = Kept::default();
+    let spec = ServiceSpec::new("it", driver.clone()).restarts_max(2);
+    let mut world = World::of(vec![spec]).await;
+    let hold = world.hold("it").await;
+    world.until(ServiceEventKind::ServiceUp).await;
+    for life in 1..=3 {
+        let actor = world.root.tree().kill(ACTOR).unwrap();
+        let keeper = world.root.tree().kill(KEEPER).unwrap();
+        actor.exit().await;
+        keeper.exit().await;
+        if life < 3 {
+            served_by(&world, &hold, life + 1).await;
+        }
+    }
+    world.until(ServiceEventKind::ServiceFailed).await;
+    assert_eq!(driver.counts(), (3, 3, 0));
+    assert_eq!(world.detail("it")["restarts"], 3);
+    // Whoever starts it again begins anew.
+    world.external.restart(hold.key()).await.unwrap();
+    served_by(&world, &hold, 4).await;
+    assert_eq!(world.detail("it")["restarts"], 0);
+    world.root.shutdown().await;
+}
+
 /// The look at what an actor has left finds that it lives, and then it does not.
 #[tokio::test(start_paused = true)]
 async fn what_ends_while_it_is_looked_at_is_gone() {
