@@ -37,7 +37,7 @@ use std::{
 use perennial::{Store, engine::workflow::RetryPolicy};
 
 use self::{
-    asked::Asked,
+    asked::{Asked, USAGE},
     platform::{Platform, Terms},
     program::{Told, counted, study},
 };
@@ -57,11 +57,16 @@ async fn main() -> ExitCode {
 
 async fn work(words: &[&str]) -> Told {
     let asked = Asked::of(words)?;
+    if asked == Asked::Help {
+        return Ok(writeln!(io::stdout(), "{USAGE}")?);
+    }
     let temporary = tempfile::tempdir()?;
     let (folder, pace) = match asked {
         // Slowly enough to be looked at.
         Asked::Study { folder, .. } => (folder, Duration::from_millis(700)),
-        Asked::Usual(_) | Asked::Import { .. } => (temporary.path(), Duration::from_millis(40)),
+        Asked::Help | Asked::Usual(_) | Asked::Import { .. } => {
+            (temporary.path(), Duration::from_millis(40))
+        }
     };
     let paid = Arc::new(AtomicU32::new(0));
     let counts = paid.clone();
@@ -77,6 +82,7 @@ async fn work(words: &[&str]) -> Told {
             study(&platform, folder, store, wish).await?;
         }
         Asked::Import { record, path } => imported::tell(&platform, record, path).await?,
+        Asked::Help => {}
         Asked::Usual(None) => usual::three_ways(&platform, own()).await?,
         Asked::Usual(Some(path)) => usual::three_ways(&platform, Store::sqlite(path)).await?,
     }

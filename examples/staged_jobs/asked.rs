@@ -4,11 +4,13 @@ use std::path::Path;
 
 use super::program::Wish;
 
-const USAGE: &str = "usage: staged_jobs [PATH], or study FOLDER [postgres://…], or retry FOLDER [postgres://…], or import \
+pub(crate) const USAGE: &str = "usage: staged_jobs [PATH], or study FOLDER [postgres://…], or retry FOLDER [postgres://…], or import \
     RECORD PATH, a RECORD as examples/staged_jobs/record.json; a file that is called like one of these is written ./study";
 
 #[derive(Debug, PartialEq)]
 pub(crate) enum Asked<'a> {
+    /// What may be asked.
+    Help,
     /// The usual study in three ways, in that file, or in one that is gone afterwards.
     Usual(Option<&'a Path>),
     /// One study, whose apps are in the folder, and its runs as well, unless a server has them.
@@ -19,6 +21,9 @@ pub(crate) enum Asked<'a> {
 
 impl<'a> Asked<'a> {
     pub(crate) fn of(words: &[&'a str]) -> Result<Self, String> {
+        if let ["-h" | "--help" | "help"] = words {
+            return Ok(Self::Help);
+        }
         if let Some(odd) = words.iter().find(|word| word.is_empty() || word.starts_with('-')) {
             return Err(format!("`{odd}` means nothing here\n{USAGE}"));
         }

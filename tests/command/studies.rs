@@ -98,7 +98,8 @@ const ENDS: [&str; 12] = [
 fn words_are_understood_before_anything_is_made_of_them() {
     let study = |server, wish| Asked::Study { folder: "apps".as_ref(), server, wish };
     let server = "postgres://there";
-    let cases: [(&[&str], Asked<'_>); 7] = [
+    let cases: [(&[&str], Asked<'_>); 8] = [
+        (&["--help"], Asked::Help),
         (&[], Asked::Usual(None)),
         (&["./study"], Asked::Usual(Some("./study".as_ref()))),
         (&["study", "apps"], study(None, Wish::GoOn)),
@@ -111,7 +112,7 @@ fn words_are_understood_before_anything_is_made_of_them() {
         assert_eq!(Asked::of(words), Ok(asked));
     }
     let refused: [(&[&str], &str); 9] = [
-        (&["--help"], "`--help` means nothing here"),
+        (&["--helpp"], "`--helpp` means nothing here"),
         (&["study", ""], "`` means nothing here"),
         (&["study"], "its FOLDER is missing"),
         (&["retry"], "its FOLDER is missing"),

@@ -43,8 +43,8 @@ pub(super) async fn explain(typed: &str, step: &str, args: &ExplainArgs) -> anyh
         return Ok(exit::COMPLETED);
     }
     output::line(&format!("step {step} of run {run}: {}", words(&why)))?;
-    if let Some(failure) = failure(job) {
-        output::line(&format!("  {failure}"))?;
+    if let Some(said) = job.result.as_ref().and_then(|result| said(job.state, result)) {
+        output::line(&format!("  {said}"))?;
     }
     if let Some(children) = children(&view, job) {
         output::line(&format!("  of its children: {children}"))?;
@@ -56,10 +56,13 @@ pub(super) async fn explain(typed: &str, step: &str, args: &ExplainArgs) -> anyh
     Ok(exit::COMPLETED)
 }
 
-/// What a step that failed has said.
-fn failure(job: &JobRecord) -> Option<String> {
-    let failure = job.result.as_ref().filter(|_| job.state == JobState::Failed)?;
-    let said = |name| failure.get(name).and_then(Value::as_str);
+/// What a step that failed has said, and what one was skipped for.
+fn said(state: JobState, result: &Value) -> Option<String> {
+    if state != JobState::Failed {
+        let why = result.as_str().filter(|_| state == JobState::Skipped)?;
+        return Some(output::brief(&json!(why), 200));
+    }
+    let said = |name| result.get(name).and_then(Value::as_str);
     let message = output::brief(&json!(said("message")?), 200);
     Some(match said("code") {
         Some(code) => format!("{code}: {message}"),
@@ -135,6 +138,23 @@ fn words(why: &Explanation) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failure_and_a_skip_are_told_with_what_is_known_of_them() {
+        let cases = [
+            (
+                JobState::Failed,
+                json!({"code": "APP1", "message": "it refuses"}),
+                "APP1: it refuses",
+            ),
+            (JobState::Failed, json!({"message": "it refuses"}), "it refuses"),
+            (JobState::Skipped, json!("service app:6: failed"), "service app:6: failed"),
+        ];
+        for (state, result, told) in cases {
+            assert_eq!(said(state, &result).as_deref(), Some(told));
+        }
+        assert_eq!(said(JobState::Succeeded, &json!("it is done")), None);
+    }
 
     #[test]
     fn one_child_has_ended_and_several_have() {

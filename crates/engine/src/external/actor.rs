@@ -91,7 +91,10 @@ pub(super) fn child_spec(keeper: Keeper) -> (ChildSpec, Address<Message>) {
         let mut detail = shown.shown.read();
         if let Some(detail) = detail.as_object_mut() {
             detail.insert("breaker".to_owned(), calls.shown(&key));
-            detail.insert("limits".to_owned(), calls.limits(&key));
+            let limits = calls.limits(&key);
+            if limits.as_object().is_none_or(|limits| !limits.is_empty()) {
+                detail.insert("limits".to_owned(), limits);
+            }
         }
         detail
     };

@@ -9,7 +9,7 @@ use perennial_core::{
 };
 use perennial_supervision::{Address, ServerCx, TaskNotice, TaskSpec};
 use perennial_tools::service::{Instance, ServiceDriver, StartError, StopError};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::{
@@ -45,6 +45,14 @@ async fn stop(
     };
     let late = |_| Err(StopError::new(format!("its driver did not stop it within {within:?}")));
     timeout(within, stop).await.unwrap_or_else(late)
+}
+
+/// Without what there is none of: the tree shows what is there as null as unknown.
+pub(super) fn present(mut detail: Value) -> Value {
+    if let Some(fields) = detail.as_object_mut() {
+        fields.retain(|_, value| !value.is_null());
+    }
+    detail
 }
 
 /// What was started here for lives before that one.
@@ -296,11 +304,12 @@ impl ServiceActor {
             (self.its.declared.driver.clone(), self.its.declared.terms.stop_within);
         // Here and not in a task: at the end of the runtime there may be none to be had.
         let work = stop(&*driver, &self.its.ledger, (epoch, &instance), mode, within);
-        let stopped = matches!(AssertUnwindSafe(work).catch_unwind().await, Ok(Ok(())));
-        if !stopped {
-            tracing::warn!(service = %self.its.key, %epoch, "service was not stopped");
+        let panicked = |_| Err(StopError::new("its driver panicked"));
+        let stopped = AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(panicked);
+        if let Err(error) = &stopped {
+            tracing::warn!(service = %self.its.key, %epoch, %error, "service was not stopped");
         }
-        stopped
+        stopped.is_ok()
     }
 
     pub(super) async fn launched(
@@ -362,15 +371,15 @@ impl ServiceActor {
         Inner::wake(&self.its.engine, self.its.board.post(&self.its.key, offer, now));
         let status = self.machine.status(now);
         let probe = status.health.as_ref().map(|health| {
-            json!({
+            present(json!({
                 "found": health.verdict.as_str(),
                 "why": health.verdict.reason(),
                 "epoch": health.epoch,
                 "age_ms": u64::try_from(now.since(health.taken).as_millis()).unwrap_or(u64::MAX),
-            })
+            }))
         });
         let running = self.its.ledger.instance(status.epoch);
-        self.its.ledger.shown.publish(json!({
+        self.its.ledger.shown.publish(present(json!({
             "state": status.state.as_str(),
             "epoch": status.epoch,
             "holds": status.holds,
@@ -379,6 +388,6 @@ impl ServiceActor {
             "restarts": status.restarts,
             "endpoint": running.as_ref().and_then(Instance::endpoint),
             "pid": running.as_ref().and_then(Instance::pid),
-        }));
+        })));
     }
 }

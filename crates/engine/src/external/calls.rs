@@ -23,7 +23,7 @@ use perennial_tools::protection::{
 };
 use serde_json::{Value, json};
 
-use super::{Scope, spec::Declared};
+use super::{Scope, acts::present, spec::Declared};
 
 /// Keys of a service whose calls are counted at a time.
 const KEYS_MAX: usize = 10_000;
@@ -262,7 +262,7 @@ impl Calls {
             let left: Vec<u64> = status.iter().map(|limit| limit.remaining).collect();
             json!({ "left": left, "waiting": limiter.waiting() })
         });
-        json!({ "calls": at_a_time, "rate": rate })
+        present(json!({ "calls": at_a_time, "rate": rate }))
     }
 }
 
