@@ -61,11 +61,6 @@ impl RestartIntensity {
         u32::try_from(self.restarts.iter().filter(inside).count()).unwrap_or(u32::MAX)
     }
 
-    /// Whether there are more of them than the limit tolerates in the window that ends at `now`.
-    pub fn is_exceeded(&self, now: Uptime) -> bool {
-        self.in_window(now) > self.limit.max_restarts
-    }
-
     /// The limit it counts against.
     pub fn limit(&self) -> IntensityLimit {
         self.limit

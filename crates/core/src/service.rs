@@ -20,7 +20,7 @@ pub use health::{Health, Verdict};
 pub use key::{Epoch, Holder, ServiceKey};
 pub use machine::{
     ASKERS_MAX, Admission, Asker, NotFailed, ServiceAction, ServiceInput, ServiceMachine,
-    ServiceStatus, Steps, StopMode,
+    ServiceStatus, Spent, Steps, StopMode,
 };
 pub use offer::Offer;
 pub use state::{ServiceEvent, ServiceEventKind, ServiceState, UnknownServiceState};

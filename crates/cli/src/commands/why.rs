@@ -59,7 +59,8 @@ pub(super) async fn explain(typed: &str, step: &str, args: &ExplainArgs) -> anyh
 /// What a step that failed has said, and what one was skipped for.
 fn said(state: JobState, result: &Value) -> Option<String> {
     if state != JobState::Failed {
-        let why = result.as_str().filter(|_| state == JobState::Skipped)?;
+        let why = result.as_str().or_else(|| result.get("why")?.as_str());
+        let why = why.filter(|_| state == JobState::Skipped)?;
         return Some(output::brief(&json!(why), 200));
     }
     let said = |name| result.get(name).and_then(Value::as_str);
@@ -149,6 +150,11 @@ mod tests {
             ),
             (JobState::Failed, json!({"message": "it refuses"}), "it refuses"),
             (JobState::Skipped, json!("service app:6: failed"), "service app:6: failed"),
+            (
+                JobState::Skipped,
+                json!({"skipped": "unavailable", "why": "it is down"}),
+                "it is down",
+            ),
         ];
         for (state, result, told) in cases {
             assert_eq!(said(state, &result).as_deref(), Some(told));

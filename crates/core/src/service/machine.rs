@@ -30,6 +30,20 @@ const PROBE_SLACK: Duration = Duration::from_secs(1);
 /// How long the confirmation of a drain may take; then it counts as given.
 const CONFIRMED_WITHIN: Duration = Duration::from_secs(1);
 
+/// What was used up of the budget of an instance.
+#[derive(Clone, Debug)]
+pub struct Spent {
+    restarts: RestartIntensity,
+    /// Whether it has crashed for the last time, and is to be started by nobody.
+    is_final: bool,
+}
+
+impl Spent {
+    fn none(limit: IntensityLimit) -> Self {
+        Self { restarts: RestartIntensity::new(limit), is_final: false }
+    }
+}
+
 /// One instance of a service.
 #[derive(Clone, Debug)]
 pub struct ServiceMachine {
@@ -43,7 +57,7 @@ pub struct ServiceMachine {
     /// The one probe that is under way: its number and when it began.
     probe: Option<(u64, Uptime)>,
     probes: u64,
-    budget: RestartIntensity,
+    spent: Spent,
     why: Option<Arc<str>>,
     /// A shutdown has begun; it never ends.
     closing: bool,
@@ -95,6 +109,9 @@ impl ServiceMachine {
             | ServiceState::Degraded
             | ServiceState::Draining
             | ServiceState::Crashed => {
+                if state == ServiceState::Crashed {
+                    machine.why = why.map(Into::into).or(machine.why);
+                }
                 let until = now + terms.probe_timeout + terms.probe_within() + PROBE_SLACK;
                 machine.phase = Phase::Finding(Finding { was: state, began: now, until });
                 steps.actions.push(ServiceAction::Find { epoch });
@@ -116,7 +133,7 @@ impl ServiceMachine {
             health: None,
             probe: None,
             probes: 0,
-            budget: RestartIntensity::new(limit),
+            spent: Spent::none(limit),
             why: None,
             closing: false,
         }
@@ -180,7 +197,7 @@ impl ServiceMachine {
         if !matches!(self.phase, Phase::Failed) || self.closing {
             return Err(NotFailed { from: self.state() });
         }
-        self.budget = RestartIntensity::new(self.budget.limit());
+        self.spent = Spent::none(self.spent.restarts.limit());
         let mut steps = Steps::default();
         self.start(now, &mut steps);
         Ok(steps)
@@ -196,14 +213,14 @@ impl ServiceMachine {
         self.epoch
     }
 
-    /// The restarts that count against its budget.
-    pub fn spent(&self) -> &RestartIntensity {
-        &self.budget
+    /// What was used up of its budget.
+    pub fn spent(&self) -> &Spent {
+        &self.spent
     }
 
     /// What a shell that was lost had counted goes on to count: with a new one no budget begins anew.
-    pub fn has_spent(&mut self, spent: RestartIntensity) {
-        self.budget = spent;
+    pub fn has_spent(&mut self, spent: Spent) {
+        self.spent = spent;
     }
 
     /// Who holds it.
@@ -242,7 +259,7 @@ impl ServiceMachine {
             holds: self.holders.len(),
             health: self.health.clone(),
             why: self.why.clone(),
-            restarts: self.budget.in_window(now),
+            restarts: self.spent.restarts.in_window(now),
         }
     }
 

@@ -151,7 +151,7 @@ impl GenServer for ServiceActor {
             draws: 0,
         };
         // Whoever looks for rest finds none while it has begun.
-        actor.its.ledger.note(&actor.machine);
+        actor.its.ledger.note(&actor.machine, &actor.standing);
         Ok(Init::new(actor).continuation(Message::Begin))
     }
 
@@ -270,7 +270,7 @@ impl GenServer for ServiceActor {
         let stopped = ServiceInput::Cleaned { epoch: self.machine.epoch(), failed };
         let rest = self.machine.on(stopped, now, 0.0);
         let events: Vec<_> = steps.events.into_iter().chain(rest.events).collect();
-        self.its.ledger.note(&self.machine);
+        self.its.ledger.note(&self.machine, &self.standing);
         // What was not found yet is left for whoever comes next, as it is.
         if is_known && !is_left && !events.is_empty() {
             self.keep_end().await;
@@ -377,7 +377,7 @@ impl ServiceActor {
     ) -> Result<(), ActorError> {
         let mut waiting = VecDeque::from([steps]);
         while let Some(mut steps) = waiting.pop_front() {
-            self.its.ledger.note(&self.machine);
+            self.its.ledger.note(&self.machine, &self.standing);
             if !steps.events.is_empty() || std::mem::take(&mut self.has_found) {
                 match self.keep_row(&steps.events).await? {
                     Kept::Done => {}

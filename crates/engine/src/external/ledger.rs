@@ -9,15 +9,15 @@ use std::{
 };
 
 use perennial_core::{
-    RestartIntensity, Uptime,
-    service::{Epoch, Holder, ServiceEvent, ServiceKey, ServiceMachine, ServiceState},
+    Uptime,
+    service::{Epoch, Holder, ServiceEvent, ServiceKey, ServiceMachine, ServiceState, Spent},
 };
 use perennial_store::HoldOf;
 use perennial_supervision::Address;
 use perennial_tools::service::Instance;
 use tokio::sync::{broadcast, oneshot, watch};
 
-use super::{ServiceNotice, actor::Message};
+use super::{ServiceNotice, actor::Message, row::Standing};
 use crate::published::Published;
 
 pub(super) struct Ledger {
@@ -38,8 +38,8 @@ struct Book {
     returned: BTreeMap<Holder, HoldOf>,
     /// Where the machine was last; none before its first actor.
     was: Option<(ServiceState, Epoch)>,
-    /// The restarts that its machine had counted then.
-    spent: Option<RestartIntensity>,
+    /// What its machine had used up of its budget then; none where another process keeps it.
+    spent: Option<Spent>,
     /// What was started and is not known to be gone, by life.
     instances: BTreeMap<Epoch, Started>,
     /// How many were started.
@@ -159,14 +159,15 @@ impl Ledger {
         self.book().guards.values().map(|(of, _)| of.clone()).collect()
     }
 
-    pub(super) fn note(&self, machine: &ServiceMachine) {
+    pub(super) fn note(&self, machine: &ServiceMachine, standing: &Standing) {
         let mut book = self.book();
         book.was = Some((machine.state(), machine.epoch()));
-        book.spent = Some(machine.spent().clone());
+        // What a guest counts are looks that found nothing, and no lives.
+        book.spent = (!standing.is_guest()).then(|| machine.spent().clone());
     }
 
-    /// What counts against its budget, whichever actor has counted it; none before the first.
-    pub(super) fn spent(&self) -> Option<RestartIntensity> {
+    /// What was used up of its budget, whichever actor has counted it; none before the first.
+    pub(super) fn spent(&self) -> Option<Spent> {
         self.book().spent.clone()
     }
 

@@ -93,6 +93,7 @@ pub(super) async fn stand(its: &Keeper) -> Result<Stood, StoreError> {
         let noted = row.as_ref().and_then(|row| row.instance.as_deref());
         let noted = noted.and_then(|text| serde_json::from_str(text).ok());
         let runs = !matches!(was.0, ServiceState::Stopped | ServiceState::Failed);
+        let is_ours = row.as_ref().is_none_or(|row| row.keeper == me);
         let standing = match row {
             Some(row) if runs && row.keeper != me && row.keeper_lives => {
                 Standing::Guest { row: (row.epoch, row.keeper) }
@@ -124,8 +125,12 @@ pub(super) async fn stand(its: &Keeper) -> Result<Stood, StoreError> {
         let now = its.engine.clock.now();
         let (mut machine, begin) =
             ServiceMachine::recovered(terms, was, why.as_deref(), holders, now);
-        // Counted since this process began, by whichever actor.
-        its.ledger.spent().into_iter().for_each(|spent| machine.has_spent(spent));
+        // Counted by an earlier actor, unless another process has kept it since.
+        its.ledger
+            .spent()
+            .filter(|_| is_ours)
+            .into_iter()
+            .for_each(|spent| machine.has_spent(spent));
         return Ok(Stood { standing, machine, begin, is_held_elsewhere, noted, breaker });
     }
     Err(StoreError::Conflict { what: format!("service {}", its.key) })
@@ -178,7 +183,7 @@ impl ServiceActor {
         (self.is_held_elsewhere, self.noted) = (stood.is_held_elsewhere, stood.noted);
         self.breaker = stood.breaker;
         self.clear().await;
-        self.its.ledger.note(&self.machine);
+        self.its.ledger.note(&self.machine, &self.standing);
         Ok(stood.begin)
     }
 

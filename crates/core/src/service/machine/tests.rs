@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::{
     super::{Epoch, Holder, ServiceState, ServiceTerms, Verdict},
-    ServiceInput, ServiceMachine,
+    ServiceInput, ServiceMachine, Spent,
 };
 use crate::{RestartIntensity, Uptime, intensity::IntensityLimit};
 use witness::Witness;
@@ -305,27 +305,48 @@ fn what_was_lost_with_its_shell_is_looked_for_and_adopted_or_started_again() {
     }
 }
 
-/// The loss of a shell begins no budget anew: not where it was lost between two lives, and not where a life was being cleared
-/// away that was one too many.
+/// The loss of a shell begins no budget anew: not where it was lost between two lives, and not while a life was being cleared
+/// away that was the last one, however long that takes.
 #[test]
 fn what_was_counted_goes_on_to_count_with_another_shell() {
-    let (epoch, terms) = (Epoch::ZERO.next(), short());
+    let (epoch, terms, why) = (Epoch::ZERO.next(), short(), Some("it fell over"));
     let limit = IntensityLimit { max_restarts: terms.restarts_max, within: terms.restarts_within };
-    for crashes in 0..=terms.restarts_max + 1 {
-        let mut spent = RestartIntensity::new(limit);
-        let _ = (0..crashes).map(|_| spent.record(at(1))).last();
-        for state in [ServiceState::Ready, ServiceState::Crashed] {
-            let holders = BTreeSet::from([Holder::new("a")]);
-            let (mut machine, _) =
-                ServiceMachine::recovered(terms, (state, epoch), None, holders, at(1));
-            machine.has_spent(spent.clone());
-            let gone = ServiceInput::Found { epoch, verdict: verdict(Do::Gone) };
-            let _ = machine.on(gone, at(1), 0.0);
-            let counted = crashes + u32::from(state == ServiceState::Ready);
-            assert_eq!(machine.status(at(1)).restarts, counted);
-            let _ = machine.on(ServiceInput::Cleaned { epoch, failed: None }, at(1), 0.0);
-            let is_over = counted > terms.restarts_max;
-            assert_eq!(machine.state() == ServiceState::Failed, is_over, "{state} {crashes}");
+    let recovered = |state, is_held: bool, crashes, is_final| {
+        let mut restarts = RestartIntensity::new(limit);
+        let _ = (0..crashes).map(|_| restarts.record(at(1))).last();
+        let holders = is_held.then(|| Holder::new("a")).into_iter().collect();
+        let (mut machine, _) =
+            ServiceMachine::recovered(terms, (state, epoch), why, holders, at(1));
+        machine.has_spent(Spent { restarts, is_final });
+        machine
+    };
+    let clear = |machine: &mut ServiceMachine, now| {
+        let found = ServiceInput::Found { epoch, verdict: verdict(Do::Gone) };
+        let _ = machine.on(found, now, 0.0);
+        let _ = machine.on(ServiceInput::Cleaned { epoch, failed: None }, now, 0.0);
+    };
+    for crashes in 0..=terms.restarts_max {
+        let mut machine = recovered(ServiceState::Ready, true, crashes, false);
+        clear(&mut machine, at(1));
+        assert_eq!(machine.status(at(1)).restarts, crashes + 1);
+        let is_over = crashes == terms.restarts_max;
+        assert_eq!(machine.state() == ServiceState::Failed, is_over, "{crashes}");
+    }
+    // What was permanent is so with any count; and by then no crash may be in the window any more.
+    for (crashes, is_final, is_held) in
+        [(1, false, false), (1, false, true), (1, true, false), (1, true, true), (2, true, true)]
+    {
+        for now in [at(1), at(2) + terms.restarts_within] {
+            let mut machine = recovered(ServiceState::Crashed, is_held, crashes, is_final);
+            clear(&mut machine, now);
+            let state = match (is_final, is_held) {
+                (true, _) => ServiceState::Failed,
+                (false, true) => ServiceState::Crashed,
+                (false, false) => ServiceState::Stopped,
+            };
+            assert_eq!(machine.state(), state, "{crashes} {is_final} {is_held}");
+            let told = why.filter(|_| state != ServiceState::Stopped);
+            assert_eq!(machine.status(now).why.as_deref(), told);
         }
     }
 }

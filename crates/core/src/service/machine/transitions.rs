@@ -65,9 +65,9 @@ impl ServiceMachine {
         let up = || Up::new(now + terms.probe_every, (!is_needed).then_some(now));
         match was {
             // What is left of one that is gone is the driver's to remove as well.
-            ServiceState::Crashed if is_needed => {
+            ServiceState::Crashed if is_needed || self.spent.is_final => {
                 let mut cleaning = Cleaning::until(now + terms.stop_within);
-                cleaning.is_final = self.budget.is_exceeded(now);
+                cleaning.is_final = self.spent.is_final;
                 self.phase = Phase::Crashed(cleaning);
                 steps.actions.push(ServiceAction::Remove { epoch: self.epoch });
             }
@@ -209,7 +209,7 @@ impl ServiceMachine {
         } else if cleaning.is_final {
             self.change(Phase::Failed, steps);
         } else {
-            let crashes = self.budget.in_window(now);
+            let crashes = self.spent.restarts.in_window(now);
             let backoff = Backoff::doubling(self.terms.start_backoff, self.terms.backoff_max);
             cleaning.rest(now + backoff.jitter(Jitter::Range(75, 100)).pause(crashes, random));
         }
@@ -319,10 +319,11 @@ impl ServiceMachine {
     }
 
     pub(super) fn crash(&mut self, why: Arc<str>, permanent: bool, now: Uptime, steps: &mut Steps) {
-        let exceeded = self.budget.record(now) == Budget::GiveUp;
+        let exceeded = self.spent.restarts.record(now) == Budget::GiveUp;
         self.why = Some(why);
         let mut cleaning = Cleaning::until(now + self.terms.stop_within);
-        cleaning.is_final = permanent || exceeded;
+        self.spent.is_final = permanent || exceeded;
+        cleaning.is_final = self.spent.is_final;
         self.change(Phase::Crashed(cleaning), steps);
         steps.actions.push(ServiceAction::Remove { epoch: self.epoch });
     }

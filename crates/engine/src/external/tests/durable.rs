@@ -283,3 +283,31 @@ async fn what_another_process_holds_is_not_stopped() {
     assert_eq!(driver.done(), (2, 2));
     two.root.shutdown().await;
 }
+
+/// Its driver finds only what its own process has started: whoever uses what another one keeps looks in vain, as often as it
+/// likes, and that is no life that was lost.
+#[tokio::test(start_paused = true)]
+async fn who_does_not_find_what_another_process_keeps_gives_up_nothing() {
+    let driver = Scripted::new(Does::Well);
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::open().unwrap());
+    let specs = || vec![spec(&driver).restarts_max(2)];
+    let one = World::on(store.clone(), "one", specs()).await;
+    let first = one.hold("it").await;
+    served(&first).await;
+    let mut two = World::on(store.clone(), "two", specs()).await;
+    let second = two.hold("it").await;
+    sleep(secs(600)).await; // paused clock
+    let refused = second.admitted().await.unwrap_err();
+    assert!(refused.state != Failed && refused.retry_at.is_some(), "{refused:?}");
+    assert_eq!(driver.done(), (1, 0));
+    // Whoever kept it is gone, and it is this one's to start.
+    drop(first);
+    let keeper = two.row().await.keeper;
+    one.root.shutdown().await;
+    store.end_node(&keeper, serde_json::Value::Null).await.unwrap();
+    assert!(served(&second).await.epoch.get() > 1);
+    let failed = |notice: ServiceNotice| notice.event.to == Failed;
+    assert!(!std::iter::from_fn(|| two.events.try_recv().ok()).any(failed));
+    assert!(two.detail("it")["restarts"].as_u64().unwrap() < 2, "{}", two.detail("it"));
+    two.root.shutdown().await;
+}
