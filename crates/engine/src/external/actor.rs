@@ -172,8 +172,11 @@ impl GenServer for ServiceActor {
             }
             Message::Restart { reply } => {
                 let steps = self.machine.restart(self.its.engine.clock.now());
-                reply.send(steps.as_ref().map(|_| ()).map_err(|refused| *refused));
+                let answer = steps.as_ref().map(|_| ()).map_err(|refused| *refused);
                 self.perform(steps.unwrap_or_default(), cx).await?;
+                // Whoever asks for it from now on is to find that it has not failed.
+                self.publish();
+                reply.send(answer);
             }
             Message::Ping { reply } => reply.send(()),
             Message::LookElsewhere => {
