@@ -47,6 +47,8 @@ fn a_step_of_a_run_that_nobody_runs_is_skipped() {
     assert!(resumed.stdout.contains("run r completed"), "{resumed:?}");
     let shown = world.expect(0, &["show", "r", "--json"]).stdout;
     assert!(shown.contains("too slow"), "{shown}");
+    let why = &json_lines(&world.expect(0, &["explain", "r", "a", "--json"]).stdout)[0];
+    assert_eq!(why["said"], "too slow");
     let late = world.expect(2, &["skip", "r", "b"]);
     assert!(late.stderr.contains("run r has ended (partially_succeeded)"), "{late:?}");
     let events = json_lines(&world.expect(0, &["events", "r", "--json"]).stdout);

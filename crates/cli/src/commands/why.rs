@@ -36,14 +36,16 @@ pub(super) async fn explain(typed: &str, step: &str, args: &ExplainArgs) -> anyh
     let (why, job, view) = explained?;
     let (step, job) = (&job.key, &job);
     let until = why.until().map(|at| at.to_rfc3339());
+    let said = job.result.as_ref().and_then(|result| said(job.state, result));
     if args.output.json {
         let mut explained = json!({ "run": run, "step": step, "changed_by": why.changed_by() });
         explained["explanation"] = serde_json::to_value(&why)?;
+        explained["said"] = said.into();
         output::json(&explained)?;
         return Ok(exit::COMPLETED);
     }
     output::line(&format!("step {step} of run {run}: {}", words(&why)))?;
-    if let Some(said) = job.result.as_ref().and_then(|result| said(job.state, result)) {
+    if let Some(said) = said {
         output::line(&format!("  {said}"))?;
     }
     if let Some(children) = children(&view, job) {
@@ -59,11 +61,15 @@ pub(super) async fn explain(typed: &str, step: &str, args: &ExplainArgs) -> anyh
 /// What a step that failed has said, and what one was skipped for.
 fn said(state: JobState, result: &Value) -> Option<String> {
     if state != JobState::Failed {
-        let why = result.as_str().or_else(|| result.get("why")?.as_str());
+        // Of stages, of a pipeline, and of a workflow that says nothing of it itself.
+        let told = || result.get("reason").or_else(|| result.get("why"))?.as_str();
+        let why = result.as_str().or_else(told);
         let why = why.filter(|_| state == JobState::Skipped)?;
         return Some(output::brief(&json!(why), 200));
     }
-    let said = |name| result.get(name).and_then(Value::as_str);
+    // A document's is one field further in.
+    let error = result.get("error").filter(|error| error.is_object()).unwrap_or(result);
+    let said = |name| error.get(name).and_then(Value::as_str);
     let message = output::brief(&json!(said("message")?), 200);
     Some(match said("code") {
         Some(code) => format!("{code}: {message}"),
@@ -149,12 +155,18 @@ mod tests {
                 "APP1: it refuses",
             ),
             (JobState::Failed, json!({"message": "it refuses"}), "it refuses"),
+            (
+                JobState::Failed,
+                json!({"error": {"code": "PL405", "message": "it is broken"}, "error_message": "it is broken"}),
+                "PL405: it is broken",
+            ),
             (JobState::Skipped, json!("service app:6: failed"), "service app:6: failed"),
             (
                 JobState::Skipped,
                 json!({"skipped": "unavailable", "why": "it is down"}),
                 "it is down",
             ),
+            (JobState::Skipped, json!({"skipped": true, "reason": "too slow"}), "too slow"),
         ];
         for (state, result, told) in cases {
             assert_eq!(said(state, &result).as_deref(), Some(told));
