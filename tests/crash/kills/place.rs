@@ -59,30 +59,43 @@ impl Place {
     /// What `look` makes of the store. A file must not be in use by a victim.
     pub(super) fn look<T>(&self, look: impl AsyncFnOnce(&dyn Store) -> T) -> T {
         match self {
-            Self::Sqlite(_) => {
-                let store = unlocked(&self.url());
-                let reader = store.reader();
-                let stopper = reader.stopper();
-                thread::scope(|threads| {
-                    threads.spawn(|| reader.run().unwrap());
-                    let _stops = OnDrop(|| stopper.stop());
-                    block_on(look(&store))
-                })
-            }
+            Self::Sqlite(_) => read(&unlocked(&self.url()), look),
             #[cfg(feature = "postgres")]
-            Self::Postgres(database) => {
-                let options = PostgresOptions { connections: 1, ..PostgresOptions::default() };
-                let store = block_on(PostgresStore::open(&database.url(), options)).unwrap();
-                let connection = store.connection();
-                let stopper = connection.stopper();
-                thread::scope(|threads| {
-                    threads.spawn(|| connection.run().unwrap());
-                    let _stops = OnDrop(|| stopper.stop());
-                    block_on(look(&store))
-                })
-            }
+            Self::Postgres(database) => look_at_server(&database.url(), look),
         }
     }
+}
+
+/// What `look` makes of the store at `url` while a victim has it; also for the victim itself, in a thread.
+pub(super) fn look_beside<T>(url: &str, look: impl AsyncFnOnce(&dyn Store) -> T) -> T {
+    #[cfg(feature = "postgres")]
+    if url.starts_with("postgres:") {
+        return look_at_server(url, look);
+    }
+    read(&SqliteStore::open_read_only(url, SqliteOptions::default()).unwrap(), look)
+}
+
+fn read<T>(store: &SqliteStore, look: impl AsyncFnOnce(&dyn Store) -> T) -> T {
+    let reader = store.reader();
+    let stopper = reader.stopper();
+    thread::scope(|threads| {
+        threads.spawn(|| reader.run().unwrap());
+        let _stops = OnDrop(|| stopper.stop());
+        block_on(look(store))
+    })
+}
+
+#[cfg(feature = "postgres")]
+fn look_at_server<T>(url: &str, look: impl AsyncFnOnce(&dyn Store) -> T) -> T {
+    let options = PostgresOptions { connections: 1, ..PostgresOptions::default() };
+    let store = block_on(PostgresStore::open(url, options)).unwrap();
+    let connection = store.connection();
+    let stopper = connection.stopper();
+    thread::scope(|threads| {
+        threads.spawn(|| connection.run().unwrap());
+        let _stops = OnDrop(|| stopper.stop());
+        block_on(look(&store))
+    })
 }
 
 /// The store in the file at `path`. A process that another thread is just starting has all files of this one, until it is itself.

@@ -15,7 +15,7 @@ use perennial::{
     Adoption, RunId, Runtime, Store,
     engine::{StartRun, scheduler::LeaseTerms, workflow::RetryPolicy},
     records::{JobState, RunView, Timestamp},
-    service::{Holder, ServiceKey},
+    service::ServiceKey,
 };
 use perennial_store::{InstanceRecord, verify};
 use perennial_testkit::{Deadline, Seed};
@@ -27,7 +27,7 @@ use super::{
     END_WITHIN, RUN,
     ledger::Victim,
     on_every_store,
-    place::Place,
+    place::{Place, look_beside},
     processes::Processes,
     staged,
     victim::{Ledger, Orders},
@@ -45,6 +45,8 @@ const PACE: Duration = Duration::from_millis(3);
 const HITS_MAX: usize = 2;
 /// Where a life is told what the one before has left.
 const LEFT: &str = "left";
+/// How soon what nobody needs is stopped.
+const REST_WITHIN: Duration = Duration::from_secs(30);
 /// How soon what a process has started is gone after it.
 const GONE_WITHIN: Duration = Duration::from_secs(10);
 
@@ -79,24 +81,29 @@ pub(super) async fn live(orders: &Orders, ledger: Arc<Ledger>) {
         () = hits(&runtime, seed, &ledger) => unreachable!("it has no end"),
     };
     ledger.write(&format!("closed {}", outcome.state));
-    looked_at(&runtime, &folder).await;
+    come_to_rest(&folder, &orders.store).await;
     runtime.shutdown().await;
     ledger.write("down");
 }
 
-/// Goes on until what the life before has left has been looked at, where it is told what that is.
-async fn looked_at(runtime: &Runtime, folder: &str) {
+/// Goes on until nothing is up of what the life before has left, where it is told what that is. Nobody holds it, and nobody
+/// asks.
+#[expect(clippy::disallowed_methods, reason = "each look ends by itself, and is waited for")]
+async fn come_to_rest(folder: &str, store: &str) {
     let left = std::fs::read_to_string(Path::new(folder).join(LEFT)).unwrap_or_default();
-    for key in left.lines() {
-        let key = match key.split_once(':') {
-            Some((service, instance)) => ServiceKey::keyed(service, instance),
-            None => ServiceKey::shared(key),
-        };
-        let hold = runtime.services().hold(&key, Holder::new("looks")).await.unwrap();
-        while hold.admitted().await.is_err() {
-            // real time: it is started meanwhile
-            tokio::time::sleep(PACE).await;
+    let deadline = Deadline::after(REST_WITHIN);
+    loop {
+        let store = store.to_owned();
+        let up = async |store: &dyn perennial_store::Store| store.instances(1_000).await.unwrap();
+        let up = tokio::task::spawn_blocking(move || look_beside(&store, up)).await.unwrap();
+        let is_left = |row: &InstanceRecord| left.lines().any(|key| key == row.key.to_string());
+        let up: Vec<_> = up.into_iter().filter(is_left).collect();
+        if up.is_empty() {
+            return;
         }
+        assert!(!deadline.left().is_zero(), "still up after {REST_WITHIN:?}: {up:#?}");
+        // real time: others stop it meanwhile
+        tokio::time::sleep(PACE).await;
     }
 }
 
@@ -384,7 +391,8 @@ impl Trial {
 fn a_host_whose_run_is_over_when_it_comes_back_may_leave_at_once(place: Place) {
     let expected = undisturbed(place.another());
     let mut trial = Trial::new(place);
-    loop {
+    for round in 1.. {
+        assert!(round <= 20, "it has always stopped all of them before it was killed");
         let victim = trial.victim(0);
         while !trial.is_over {
             let line = victim.next().unwrap();
