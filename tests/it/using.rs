@@ -502,7 +502,7 @@ async fn who_waits_for_a_service_that_never_comes_waits_alone_and_not_for_ever()
     }
 }
 
-/// DUR-41: what can never be started is not waited for.
+/// DUR-41: what can never be started is not waited for, and what is not declared neither.
 #[tokio::test(start_paused = true)]
 async fn a_start_that_failed_for_good_is_not_waited_for() {
     let fake = Fake::that(Does::Broken);
@@ -510,14 +510,21 @@ async fn a_start_that_failed_for_good_is_not_waited_for() {
         fake.spec("strict").on_unavailable(OnUnavailable::defer(secs(60)).then(Then::Fail));
     let world = World::with(vec![fake.spec("app"), strict]).await;
     let began = Clock::start();
-    let run = world.group("r", &[Call::of("a", "app"), Call::of("b", "strict")]).await;
+    let calls = [Call::of("a", "app"), Call::of("b", "strict"), Call::of("c", "apq")];
+    let run = world.group("r", &calls).await;
     let outcome = outcome(&run).await;
     assert!(began.now().elapsed() < secs(10), "{:?}", began.now().elapsed());
     let expected = [
         ("a".to_owned(), JobState::Skipped, Some(SkipReason::Unavailable), 0),
         ("b".to_owned(), JobState::Failed, None, 0),
+        ("c".to_owned(), JobState::Skipped, Some(SkipReason::Unavailable), 0),
     ];
     assert_eq!(ends(&outcome), expected);
+    let told: Vec<_> =
+        outcome.view.jobs.iter().filter_map(|job| job.result.as_ref()?.as_str()).collect();
+    let says = |words: &str| assert!(told.iter().any(|why| why.contains(words)), "{told:#?}");
+    says("it does not build (`Runtime::services().restart` starts it again); nobody waits for it");
+    says("there is no service `apq`: did you mean `app`?; nobody waits for it");
     let why =
         outcome.view.jobs.iter().find_map(|job| job.result.clone().filter(|it| it.is_object()));
     assert!(why.unwrap()["message"].as_str().unwrap().contains("it does not build"));
@@ -565,6 +572,35 @@ async fn jobs_come_back_when_the_service_does() {
     order.sort_unstable();
     let order: Vec<_> = order.iter().map(|(_, job)| job.trim_start_matches("calls/")).collect();
     assert_eq!(order, ["urgent", "n0", "n1", "n2", "n3", "n4", "n5", "n7"]);
+    world.runtime.shutdown().await;
+}
+
+/// In real time, on a file: nobody hears when it is written. Whose instant has come does not wait for the next look besides,
+/// and children are not woken by what else happens in their run.
+#[tokio::test(flavor = "multi_thread")]
+async fn children_that_come_back_begin_at_their_instants() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::sqlite(dir.path().join("runs.db"));
+    let world = World::on(store, vec![Fake::default().spec("app")]).await;
+    let calls = [0, 1, 2, 3, 4, 5, 6, 7].map(|n| Call::of(&format!("n{n}"), "app"));
+    let run = world.group("r", &calls).await;
+    assert_eq!(outcome(&run).await.state.name(), "succeeded");
+    let (mut due, mut late) = (BTreeMap::new(), Vec::new());
+    let mut events = run.events(1);
+    loop {
+        let event = events.next().await.unwrap();
+        let at = event.data["run_after_micros"].as_i64();
+        match (event.kind.as_str(), event.job, at) {
+            ("job_ready", Some(job), Some(at)) => drop(due.insert(job, at)),
+            ("attempt_started", Some(job), _) => {
+                late.extend(due.remove(&job).map(|due| event.at.as_micros() - due));
+            }
+            ("run_closed", ..) => break,
+            _ => {}
+        }
+    }
+    assert_eq!(late.len(), calls.len());
+    assert!(late.iter().all(|late| *late < 300_000), "µs late: {late:?}");
     world.runtime.shutdown().await;
 }
 
@@ -660,7 +696,7 @@ async fn a_service_that_failed_for_good_says_so_in_the_next_process() {
     let failed = outcome(&run).await;
     let why = failed.view.jobs.iter().find_map(|job| job.result.clone()).unwrap();
     let why = why["message"].as_str().unwrap().to_owned();
-    assert!(why.contains("it does not build") && why.contains("`External::restart`"), "{why}");
+    assert!(why.contains("it does not build") && why.contains("services().restart"), "{why}");
     assert_eq!(fake.done().0, 0, "it was not started");
     world.runtime.services().restart(&ServiceKey::shared("app")).await.unwrap();
     let run = world.start("t", &[Call::of("a", "app")]).await;

@@ -52,7 +52,7 @@ use std::{
 
 use perennial_core::{
     Restart, Shutdown, Uptime, nearest,
-    service::{Holder, ServiceEvent, ServiceKey, ServiceState},
+    service::{Holder, NotFailed, ServiceEvent, ServiceKey, ServiceState},
 };
 use perennial_store::{AfterWait, HoldOf};
 use perennial_supervision::{
@@ -80,7 +80,10 @@ pub use self::{
     hold::{Admitted, Hold, NotReady},
     spec::{InvalidServices, OnUnavailable, Scope, ServiceFault, ServiceSpec, Then},
 };
-use crate::{Services, Unavailable};
+use crate::{
+    Services, Unavailable,
+    patience::{STORE_WITHIN, patiently},
+};
 
 /// Restarts of one actor that are tolerated.
 const BUDGET: (u32, Duration) = (5, Duration::from_secs(300));
@@ -242,10 +245,23 @@ impl External {
     ///
     /// # Errors
     ///
-    /// [`ServiceError::NotFailed`] in any other state.
+    /// [`ServiceError::NotFailed`] in any other state; [`ServiceError::InstancesFull`] when there is no room for it any more.
+    ///
+    /// # Cancel safety
+    ///
+    /// A future that is dropped may have started it.
     pub async fn restart(&self, key: &ServiceKey) -> Result<(), ServiceError> {
-        let entry = self.entry(key, None, None).await?;
-        Ok(entry.address.ask(|reply| Message::Restart { reply }).await??)
+        self.declared(key)?;
+        let store = &self.0.engine.store;
+        let row = patiently(STORE_WITHIN, || store.instance(key.clone())).await?;
+        let from = row.map_or(ServiceState::Stopped, |row| row.state);
+        if from != ServiceState::Failed {
+            return Err(NotFailed { from }.into());
+        }
+        // Nobody may hold it, and then it has no actor for long. Whoever holds what has failed starts nothing.
+        let hold = self.hold(key, Holder::new("a restart by hand")).await?;
+        let within = STORE_WITHIN + CALL_WITHIN;
+        Ok(hold.address().call(|reply| Message::Restart { reply }, within).await??)
     }
 
     /// Closes the breaker of an instance by hand, and forgets what it has seen. Whoever waits for it goes on.

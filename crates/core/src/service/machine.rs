@@ -34,13 +34,15 @@ const CONFIRMED_WITHIN: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub struct Spent {
     restarts: RestartIntensity,
+    /// The life whose crash was counted last.
+    counted: Option<Epoch>,
     /// Whether it has crashed for the last time, and is to be started by nobody.
     is_final: bool,
 }
 
 impl Spent {
     fn none(limit: IntensityLimit) -> Self {
-        Self { restarts: RestartIntensity::new(limit), is_final: false }
+        Self { restarts: RestartIntensity::new(limit), counted: None, is_final: false }
     }
 }
 
@@ -78,8 +80,8 @@ impl ServiceMachine {
         (machine, steps)
     }
 
-    /// An instance whose shell was lost while it was what `was` says, and `why`, with the holds that are known. What is left of
-    /// that life is looked for first: what shows that it lives is adopted, what is gone is started anew where somebody
+    /// An instance whose shell was lost while it was what `was` says, and `why`, with the holds that are known, however many they
+    /// are by now. What is left of that life is looked for first: what shows that it lives is adopted, what is gone is started anew where somebody
     /// needs it; nothing about it is guessed (DUR-83).
     ///
     /// # Panics
@@ -390,7 +392,6 @@ impl ServiceMachine {
         let waits = matches!(self.phase, Phase::Ready(_) | Phase::Degraded(_) | Phase::Finding(_));
         assert!(waits || self.askers.is_empty(), "askers of one that is {}", self.state());
         assert!(self.askers.is_empty() || self.is_looked_at(), "askers without a probe");
-        assert!(self.holders.len() <= self.terms.holds_max, "too many holds");
         assert!(self.is_at_rest() || self.wake_at().is_some(), "it waits for ever");
     }
 }

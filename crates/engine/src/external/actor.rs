@@ -105,6 +105,8 @@ pub(super) struct ServiceActor {
     pub(super) its: Keeper,
     pub(super) machine: ServiceMachine,
     pub(super) standing: Standing,
+    /// Since when it stands so.
+    pub(super) stood: Uptime,
     /// Whether somebody holds it whom this process does not know; the machine knows them as one holder.
     pub(super) is_held_elsewhere: bool,
     /// What was noted of the instance that is to be found again.
@@ -131,11 +133,13 @@ impl GenServer for ServiceActor {
     type Message = Message;
 
     async fn init(its: Keeper, _: &mut ServerCx<Self>) -> Result<Init<Self>, ActorError> {
+        let now = its.engine.clock.now();
         let stood = row::stand(&its).await?;
         let actor = Self {
             its,
             machine: stood.machine,
             standing: stood.standing,
+            stood: now,
             is_held_elsewhere: stood.is_held_elsewhere,
             noted: stood.noted,
             breaker: stood.breaker,
@@ -171,9 +175,17 @@ impl GenServer for ServiceActor {
                 self.perform(begin, cx).await?;
             }
             Message::Restart { reply } => {
-                let steps = self.machine.restart(self.its.engine.clock.now());
-                let answer = steps.as_ref().map(|_| ()).map_err(|refused| *refused);
-                self.perform(steps.unwrap_or_default(), cx).await?;
+                let mut answer = Ok(());
+                // Another process may have come first, and failed with it: once more, from there.
+                for _ in 0..2 {
+                    match self.machine.restart(self.its.engine.clock.now()) {
+                        Ok(steps) => self.perform(steps, cx).await?,
+                        Err(refused) => answer = Err(refused),
+                    }
+                    if self.machine.state() != ServiceState::Failed {
+                        break;
+                    }
+                }
                 // Whoever asks for it from now on is to find that it has not failed.
                 self.publish();
                 reply.send(answer);
@@ -330,6 +342,8 @@ impl ServiceActor {
             Message::KeeperEnded(epoch) => {
                 self.its.ledger.ended(epoch).map(|why| ServiceInput::Exited { epoch, why })
             }
+            // The end of what has answered; it may be looked for again by now.
+            Message::Found(_, TaskNotice::Down { reason: ExitReason::Normal, .. }) => None,
             Message::Found(epoch, notice) => Some(self.found(epoch, notice).await),
             Message::Begin
             | Message::Restart { .. }
@@ -398,13 +412,23 @@ impl ServiceActor {
                     }
                 }
             }
+            let has_failed = steps.events.iter().any(|event| event.to == ServiceState::Failed);
             for event in steps.events {
                 self.log(&event);
                 self.its.ledger.tell(event, self.its.engine.clock.now());
             }
             for action in steps.actions {
-                if self.standing.is_guest() && matches!(action, ServiceAction::Start { .. }) {
-                    // Not ours to start, unless its keeper is gone.
+                if let ServiceAction::Start { epoch, .. } = action
+                    && self.standing.is_guest()
+                {
+                    // Not ours to start, unless its keeper is gone; which has not been looked for just now.
+                    let stood = self.its.engine.clock.now().since(self.stood);
+                    if stood < self.its.declared.terms.start_backoff / 2 {
+                        let why = "another process is about to stop it, or to start it".into();
+                        let failed = ServiceInput::LaunchFailed { epoch, why, permanent: false };
+                        waiting.push_back(self.decide(failed));
+                        continue;
+                    }
                     waiting.clear();
                     waiting.push_back(self.stand_again().await?);
                     break;
@@ -412,6 +436,10 @@ impl ServiceActor {
                 if let Some(failed) = self.act(action, cx).await {
                     waiting.push_back(self.decide(failed));
                 }
+            }
+            if has_failed {
+                // What could not be removed has nobody else who tries it again.
+                self.clear().await;
             }
         }
         Ok(())
@@ -430,7 +458,8 @@ impl ServiceActor {
             let left = due.since(self.its.engine.clock.now());
             self.timer = Some(cx.send_after(left, Message::Wake)?);
         }
-        let looks = self.standing.is_guest() || self.is_held_elsewhere;
+        let has_failed = self.machine.state() == ServiceState::Failed;
+        let looks = self.standing.is_guest() || self.is_held_elsewhere || has_failed;
         if looks && self.look_timer.is_none() {
             let every = self.its.declared.terms.probe_every;
             self.look_timer = Some(cx.send_after(every, Message::LookElsewhere)?);

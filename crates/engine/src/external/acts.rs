@@ -18,6 +18,7 @@ use super::{
     hold::told,
     ledger::Ledger,
     probing::probe,
+    row::Standing,
 };
 
 /// How long it is waited for the end of a task that is killed.
@@ -100,7 +101,7 @@ impl ServiceActor {
         let terms = self.its.declared.terms;
         match action {
             ServiceAction::Stop { epoch, .. } | ServiceAction::Remove { epoch }
-                if self.standing.is_guest() =>
+                if self.is_anothers(epoch) =>
             {
                 // Another process keeps it: here it is only let go.
                 self.its.ledger.forget(epoch);
@@ -160,6 +161,13 @@ impl ServiceActor {
             }
         }
         None
+    }
+
+    /// Whether it is not this process's to stop that life: it has not started it, or another one keeps it now.
+    fn is_anothers(&self, epoch: Epoch) -> bool {
+        let Standing::Guest { row: (kept, _) } = &self.standing else { return false };
+        let ledger = &self.its.ledger;
+        epoch == *kept || ledger.is_guests(epoch) || ledger.instance(epoch).is_none()
     }
 
     /// Has removed what is nobody's any more: earlier lives, and all where there is to be none. Nobody waits for it; a start
@@ -275,7 +283,7 @@ impl ServiceActor {
             }
             // What was known, or has come in between, stays as it is.
             if self.its.ledger.instance(epoch).is_none()
-                && let Err(why) = self.keep(epoch, instance).await
+                && let Err(why) = self.keep(epoch, instance, self.standing.is_guest()).await
             {
                 verdict = Verdict::Unresponsive(why);
             }
@@ -284,8 +292,13 @@ impl ServiceActor {
     }
 
     /// Has the instance looked after for as long as it lives.
-    async fn keep(&mut self, epoch: Epoch, instance: Instance) -> Result<(), Arc<str>> {
-        let keeper = self.its.ledger.keep(epoch, instance, self.standing.is_guest());
+    async fn keep(
+        &mut self,
+        epoch: Epoch,
+        instance: Instance,
+        is_guests: bool,
+    ) -> Result<(), Arc<str>> {
+        let keeper = self.its.ledger.keep(epoch, instance, is_guests);
         self.has_found = true;
         let Some(keeper) = keeper else { return Ok(()) };
         // Not linked: what lives is not to end with this actor. The next one finds it.
@@ -321,7 +334,8 @@ impl ServiceActor {
             |why: Arc<str>, permanent| ServiceInput::LaunchFailed { epoch, why, permanent };
         match notice {
             TaskNotice::Value { value: Ok(instance), .. } => {
-                if let Err(why) = self.keep(epoch, instance).await {
+                // Started here, whoever keeps the row by now.
+                if let Err(why) = self.keep(epoch, instance, false).await {
                     return failed(why, false);
                 }
                 ServiceInput::Launched { epoch }

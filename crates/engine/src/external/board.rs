@@ -15,7 +15,7 @@ use perennial_core::{
 use perennial_store::{Admits, AfterWait, Closed};
 
 use super::{
-    Scope,
+    Scope, ServiceError,
     spec::{Declared, OnUnavailable},
 };
 
@@ -25,6 +25,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(30);
 const REMIND_AFTER: Duration = Duration::from_secs(5);
 /// What a job waits for that must not be held yet.
 const FULL: &str = "as many instances of it are there as may be";
+
+/// What brings back a service that has failed.
+const RESTART: &str = "`Runtime::services().restart`";
 
 /// How a job says which service it waits for.
 pub(crate) fn cause(key: &ServiceKey, why: &str) -> String {
@@ -112,12 +115,13 @@ impl Board {
         &self,
         run: &RunId,
         key: &ServiceKey,
-        declared: Option<&Declared>,
+        declared: Result<&Declared, &ServiceError>,
         (now, at): (Uptime, Timestamp),
     ) -> Admits {
         let mut book = self.book();
-        let Some(declared) = declared else {
-            return undeclared(key, at);
+        let declared = match declared {
+            Ok(declared) => declared,
+            Err(unknown) => return undeclared(key, &unknown.to_string(), at),
         };
         let closed = |why: &str| closed(key, why, &declared.on_unavailable, at);
         let Some(offer) = book.offers.get(key).cloned() else {
@@ -136,8 +140,11 @@ impl Board {
             None => {
                 (format!("{state}, and not looked at since it is needed (epoch {epoch})"), false)
             }
+            Some(Admission::NotReady { state: ServiceState::Failed, why, .. }) => {
+                (format!("failed (epoch {epoch}): {why} ({RESTART} starts it again)"), true)
+            }
             Some(Admission::NotReady { state, why, .. }) => {
-                (format!("{state} (epoch {epoch}): {why}"), state == ServiceState::Failed)
+                (format!("{state} (epoch {epoch}): {why}"), false)
             }
         };
         need.waits = true;
@@ -247,8 +254,8 @@ impl Book {
 }
 
 /// What a claim is told of a service that this host does not have, and never will.
-pub(crate) fn undeclared(key: &ServiceKey, now: Timestamp) -> Admits {
-    let closed = closed(key, "this host does not declare it", &OnUnavailable::default(), now);
+pub(crate) fn undeclared(key: &ServiceKey, why: &str, now: Timestamp) -> Admits {
+    let closed = closed(key, why, &OnUnavailable::default(), now);
     Admits::No(Closed { is_final: true, hold: false, ..closed })
 }
 

@@ -45,7 +45,7 @@ pub struct Hold {
 
 impl Hold {
     /// That of the actor that there is now: it may be another one than it was.
-    fn address(&self) -> Address<Message> {
+    pub(super) fn address(&self) -> Address<Message> {
         self.entry.ledger.address().unwrap_or_else(|| self.entry.address.clone())
     }
 

@@ -1,7 +1,7 @@
 //! What an actor reads of its instance when it begins, and keeps of it at each transition (DUR-80, DUR-83).
 
 use perennial_core::service::{
-    Epoch, Holder, ServiceEvent, ServiceInput, ServiceMachine, ServiceState, Steps,
+    Epoch, Holder, ServiceEvent, ServiceInput, ServiceMachine, ServiceState, ServiceTerms, Steps,
 };
 use perennial_store::{HoldOf, HoldRecord, InstanceStep, InstanceStepped, NodeRef, StoreError};
 use perennial_supervision::{ServerCx, actor::ActorError};
@@ -93,7 +93,8 @@ pub(super) async fn stand(its: &Keeper) -> Result<Stood, StoreError> {
         let noted = row.as_ref().and_then(|row| row.instance.as_deref());
         let noted = noted.and_then(|text| serde_json::from_str(text).ok());
         let runs = !matches!(was.0, ServiceState::Stopped | ServiceState::Failed);
-        let is_ours = row.as_ref().is_none_or(|row| row.keeper == me);
+        // Also under the incarnation that it had before it lost its lease.
+        let is_ours = row.as_ref().is_some_and(|row| row.keeper.node == me.node);
         let standing = match row {
             Some(row) if runs && row.keeper != me && row.keeper_lives => {
                 Standing::Guest { row: (row.epoch, row.keeper) }
@@ -123,6 +124,9 @@ pub(super) async fn stand(its: &Keeper) -> Result<Stood, StoreError> {
         let is_held_elsewhere = is_held_elsewhere && !standing.is_guest();
         holders.extend(is_held_elsewhere.then(elsewhere));
         let now = its.engine.clock.now();
+        // What a guest looks for in vain is no life that was lost, and nothing to give up.
+        let restarts_max = if standing.is_guest() { u32::MAX } else { terms.restarts_max };
+        let terms = ServiceTerms { restarts_max, ..terms };
         let (mut machine, begin) =
             ServiceMachine::recovered(terms, was, why.as_deref(), holders, now);
         // Counted by an earlier actor, unless another process has kept it since.
@@ -149,11 +153,23 @@ pub(super) async fn is_used_elsewhere(its: &Keeper) -> bool {
     holds.iter().any(|hold| is_used(hold) && !its.ledger.holds(&hold.holder))
 }
 
-/// Whether the row that a guest goes by is another one now, or its keeper is gone.
-pub(super) async fn has_moved(its: &Keeper, standing: &Standing) -> Result<bool, StoreError> {
-    let Standing::Guest { row: known } = standing else { return Ok(false) };
+/// Whether the row that a guest goes by is another one now, or its keeper is gone; or that of one that has failed, which
+/// another process may have started by hand.
+pub(super) async fn has_moved(
+    its: &Keeper,
+    standing: &Standing,
+    state: ServiceState,
+) -> Result<bool, StoreError> {
+    let (known, is_guest) = match standing {
+        Standing::Guest { row } => (row, true),
+        Standing::Keeper { row: Some(row) } if state == ServiceState::Failed => (row, false),
+        Standing::Keeper { .. } => return Ok(false),
+    };
     match once(its.engine.store.instance(its.key.clone())).await {
-        Ok(Some(row)) => Ok((row.epoch, row.keeper) != *known || !row.keeper_lives),
+        Ok(Some(row)) => {
+            let is_as_known = if is_guest { row.keeper_lives } else { row.state == state };
+            Ok((row.epoch, row.keeper) != *known || !is_as_known)
+        }
         Ok(None) => Ok(true),
         // It is looked again.
         Err(error) if error.is_transient() => Ok(false),
@@ -179,7 +195,7 @@ impl ServiceActor {
         }
         self.end_tasks().await;
         let stood = stand(&self.its).await?;
-        (self.machine, self.standing) = (stood.machine, stood.standing);
+        (self.machine, self.standing, self.stood) = (stood.machine, stood.standing, now);
         (self.is_held_elsewhere, self.noted) = (stood.is_held_elsewhere, stood.noted);
         self.breaker = stood.breaker;
         self.clear().await;
@@ -200,12 +216,10 @@ impl ServiceActor {
         &mut self,
         cx: &mut ServerCx<Self>,
     ) -> Result<(), ActorError> {
-        if self.standing.is_guest() {
-            if has_moved(&self.its, &self.standing).await? {
-                let begin = self.stand_again().await?;
-                self.perform(begin, cx).await?;
-            }
-        } else {
+        if has_moved(&self.its, &self.standing, self.machine.state()).await? {
+            let begin = self.stand_again().await?;
+            self.perform(begin, cx).await?;
+        } else if !self.standing.is_guest() {
             match (self.is_held_elsewhere, is_held_elsewhere(&self.its).await?) {
                 (true, false) => {
                     self.is_held_elsewhere = false;

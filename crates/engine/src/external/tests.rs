@@ -1,6 +1,7 @@
 //! Services below a tree, with drivers that fail in every way, on a paused clock.
 
 mod durable;
+mod failed;
 mod kept;
 
 use std::{

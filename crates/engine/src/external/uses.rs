@@ -105,9 +105,9 @@ impl External {
         let engine = &self.0.engine;
         let at = (engine.clock.now(), engine.store.now());
         let services = keys.into_iter().map(|key| {
-            let declared = self.declared(&key).ok().map(|it| &**it);
-            let door = match self.0.board.door(run, &key, declared, at) {
-                Admits::Yes => self.by_breaker(run, &key, declared, at),
+            let declared = self.declared(&key).map(|it| &**it);
+            let door = match self.0.board.door(run, &key, declared.as_ref().copied(), at) {
+                Admits::Yes => self.by_breaker(run, &key, declared.ok(), at),
                 door @ (Admits::UpTo { .. } | Admits::No(_)) => door,
             };
             (key, door)

@@ -9,7 +9,7 @@ use perennial_core::{
     failure::Failure,
     run::{InvalidTransition, JobState, Priority, RunId, RunState},
 };
-use perennial_store::{Committed, Decision, Lease, Report, Store, StoreError};
+use perennial_store::{Committed, Decision, JobStep, Lease, Report, Store, StoreError};
 use perennial_supervision::{
     Address, ChildSpec,
     actor::{Actor, ActorError, ActorRef, RpcReply as ReplyPort},
@@ -495,7 +495,8 @@ impl Shell {
                 Ok(committed) => {
                     if let Committed::Now { events, .. } = &committed {
                         self.announce(events);
-                        if !decision.timers.is_empty() {
+                        let comes_later = |step: &JobStep| step.run_after.is_some();
+                        if !decision.timers.is_empty() || decision.jobs.iter().any(comes_later) {
                             self.services.look_again.notify_one();
                         }
                         if let Some(Report { lease, .. }) = &decision.report {

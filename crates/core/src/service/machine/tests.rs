@@ -317,7 +317,7 @@ fn what_was_counted_goes_on_to_count_with_another_shell() {
         let holders = is_held.then(|| Holder::new("a")).into_iter().collect();
         let (mut machine, _) =
             ServiceMachine::recovered(terms, (state, epoch), why, holders, at(1));
-        machine.has_spent(Spent { restarts, is_final });
+        machine.has_spent(Spent { restarts, counted: None, is_final });
         machine
     };
     let clear = |machine: &mut ServiceMachine, now| {
@@ -331,6 +331,27 @@ fn what_was_counted_goes_on_to_count_with_another_shell() {
         assert_eq!(machine.status(at(1)).restarts, crashes + 1);
         let is_over = crashes == terms.restarts_max;
         assert_eq!(machine.state() == ServiceState::Failed, is_over, "{crashes}");
+    }
+    // A crash that was counted, and could not be kept, is one.
+    for crashes in 1..=terms.restarts_max + 1 {
+        let is_over = crashes > terms.restarts_max;
+        let mut machine = recovered(ServiceState::Ready, true, crashes, is_over);
+        machine.spent.counted = Some(epoch);
+        clear(&mut machine, at(1));
+        assert_eq!(machine.status(at(1)).restarts, crashes);
+        assert_eq!(machine.state() == ServiceState::Failed, is_over, "{crashes}");
+    }
+    // One that was counted, and is found alive, was none: its end counts when it comes.
+    for is_final in [false, true] {
+        let mut machine = recovered(ServiceState::Ready, true, 0, is_final);
+        machine.spent.counted = Some(epoch);
+        let found = ServiceInput::Found { epoch, verdict: verdict(Do::Healthy) };
+        let _ = machine.on(found, at(1), 0.0);
+        let exited = ServiceInput::Exited { epoch, why: "it fell over".into() };
+        let _ = machine.on(exited, at(1), 0.0);
+        let _ = machine.on(ServiceInput::Cleaned { epoch, failed: None }, at(1), 0.0);
+        assert_eq!(machine.status(at(1)).restarts, 1);
+        assert_eq!(machine.state(), ServiceState::Crashed);
     }
     // What was permanent is so with any count; and by then no crash may be in the window any more.
     for (crashes, is_final, is_held) in

@@ -122,6 +122,10 @@ impl ServiceMachine {
         if let Verdict::Gone(why) = &verdict {
             return self.crash(why.clone(), false, now, steps);
         }
+        if verdict == Verdict::Healthy {
+            // A crash of this life that was counted, and could not be kept, was none: it was found alive.
+            self.spent.counted = None;
+        }
         let (terms, state) = (self.terms, self.state());
         match &mut self.phase {
             Phase::Starting(start) if verdict == Verdict::Healthy => {
@@ -319,10 +323,15 @@ impl ServiceMachine {
     }
 
     pub(super) fn crash(&mut self, why: Arc<str>, permanent: bool, now: Uptime, steps: &mut Steps) {
-        let exceeded = self.spent.restarts.record(now) == Budget::GiveUp;
         self.why = Some(why);
         let mut cleaning = Cleaning::until(now + self.terms.stop_within);
-        self.spent.is_final = permanent || exceeded;
+        // One that a lost shell has counted, and could not keep, is still the same; the end of the runtime is none.
+        if self.closing || self.spent.counted.replace(self.epoch) == Some(self.epoch) {
+            self.spent.is_final |= permanent;
+        } else {
+            let exceeded = self.spent.restarts.record(now) == Budget::GiveUp;
+            self.spent.is_final = permanent || exceeded;
+        }
         cleaning.is_final = self.spent.is_final;
         self.change(Phase::Crashed(cleaning), steps);
         steps.actions.push(ServiceAction::Remove { epoch: self.epoch });

@@ -3,7 +3,7 @@
 use perennial_core::service::ServiceState::{Degraded, Draining, Failed, Ready, Starting, Stopped};
 use perennial_store::{InstanceRecord, InstanceStep, InstanceStepped};
 
-use super::*;
+use super::{kept::Kept, *};
 
 fn it() -> ServiceKey {
     ServiceKey::shared("it")
@@ -43,7 +43,7 @@ impl World {
 }
 
 /// Waits until it serves.
-async fn served(hold: &Hold) -> Admitted {
+pub(super) async fn served(hold: &Hold) -> Admitted {
     let served = async {
         loop {
             match hold.admitted().await {
@@ -288,26 +288,97 @@ async fn what_another_process_holds_is_not_stopped() {
 /// likes, and that is no life that was lost.
 #[tokio::test(start_paused = true)]
 async fn who_does_not_find_what_another_process_keeps_gives_up_nothing() {
-    let driver = Scripted::new(Does::Well);
+    for restarts_max in [0, 2] {
+        let driver = Scripted::new(Does::Well);
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::open().unwrap());
+        let specs = || vec![spec(&driver).restarts_max(restarts_max)];
+        let one = World::on(store.clone(), "one", specs()).await;
+        let first = one.hold("it").await;
+        served(&first).await;
+        let mut two = World::on(store.clone(), "two", specs()).await;
+        let second = two.hold("it").await;
+        sleep(secs(600)).await; // paused clock
+        let refused = second.admitted().await.unwrap_err();
+        assert!(refused.state != Failed && refused.retry_at.is_some(), "{refused:?}");
+        assert_eq!(driver.done(), (1, 0));
+        // Whoever kept it is gone, and it is this one's to start.
+        drop(first);
+        let keeper = two.row().await.keeper;
+        one.root.shutdown().await;
+        store.end_node(&keeper, serde_json::Value::Null).await.unwrap();
+        if restarts_max == 0 {
+            // Now a life is lost, and none may be.
+            two.until(ServiceEventKind::ServiceFailed).await;
+        } else {
+            assert!(served(&second).await.epoch.get() > 1);
+            let failed = |notice: ServiceNotice| notice.event.to == Failed;
+            assert!(!std::iter::from_fn(|| two.events.try_recv().ok()).any(failed));
+            assert!(two.detail("it")["restarts"].as_u64().unwrap() < 2, "{}", two.detail("it"));
+        }
+        two.root.shutdown().await;
+    }
+}
+
+/// Who comes while its keeper stops it waits for that, and does not look for it again and again.
+#[tokio::test(start_paused = true)]
+async fn who_comes_while_another_process_stops_it_waits_for_the_next_life() {
+    let driver = Kept::default();
     let store: Arc<dyn Store> = Arc::new(MemoryStore::open().unwrap());
-    let specs = || vec![spec(&driver).restarts_max(2)];
+    let specs = || vec![ServiceSpec::new("it", driver.clone()).idle_stop(secs(60))];
     let one = World::on(store.clone(), "one", specs()).await;
     let first = one.hold("it").await;
     served(&first).await;
-    let mut two = World::on(store.clone(), "two", specs()).await;
-    let second = two.hold("it").await;
-    sleep(secs(600)).await; // paused clock
-    let refused = second.admitted().await.unwrap_err();
-    assert!(refused.state != Failed && refused.retry_at.is_some(), "{refused:?}");
-    assert_eq!(driver.done(), (1, 0));
-    // Whoever kept it is gone, and it is this one's to start.
+    driver.0.hangs_in_stop.store(true, Ordering::SeqCst);
     drop(first);
-    let keeper = two.row().await.keeper;
-    one.root.shutdown().await;
-    store.end_node(&keeper, serde_json::Value::Null).await.unwrap();
-    assert!(served(&second).await.epoch.get() > 1);
-    let failed = |notice: ServiceNotice| notice.event.to == Failed;
-    assert!(!std::iter::from_fn(|| two.events.try_recv().ok()).any(failed));
-    assert!(two.detail("it")["restarts"].as_u64().unwrap() < 2, "{}", two.detail("it"));
+    one.until_row(Draining).await;
+    let mut two = World::on(store, "two", specs()).await;
+    let hold = two.hold("it").await;
+    sleep(secs(10)).await; // paused clock
+    let told = std::iter::from_fn(|| two.events.try_recv().ok()).count();
+    assert!(told < 50, "{told} events in 10 s");
+    assert_eq!(two.row().await.state, Draining);
+    driver.0.hangs_in_stop.store(false, Ordering::SeqCst);
+    assert!(served(&hold).await.epoch.get() > 1);
+    drop(hold);
     two.root.shutdown().await;
+    one.root.shutdown().await;
+    assert_eq!(driver.counts().2, 0);
+}
+
+/// Whoever was refused has a hold as well, and so has another process: the next actor finds more than may be let in.
+#[tokio::test(start_paused = true)]
+async fn more_holds_than_may_be_are_no_reason_to_fall_over() {
+    let driver = Scripted::new(Does::Well);
+    let terms = ServiceTerms { holds_max: 1, ..ServiceTerms::default() };
+    let world = World::of(vec![spec(&driver).terms(terms)]).await;
+    let first = world.hold("it").await;
+    served(&first).await;
+    let second = world.external.hold(&it(), Holder::new("another")).await.unwrap();
+    let why = second.at_first().unwrap_err().why.clone();
+    assert_eq!(&*why, "as many as may hold it do");
+    world.root.tree().kill("/app/services/it").unwrap().exit().await;
+    assert_eq!(served(&first).await.epoch.get(), 1);
+    let third = world.external.hold(&it(), Holder::new("a third")).await.unwrap();
+    assert_eq!(third.at_first().unwrap_err().why, why);
+    let actor = "/app/services/it";
+    let nodes = world.root.tree().nodes();
+    let restarts = nodes.iter().find(|node| node.path == actor).unwrap().restarts.total;
+    assert_eq!(restarts, 1, "only for the kill");
+    world.root.shutdown().await;
+}
+
+/// It has lost its lease meanwhile, and is the same process.
+#[tokio::test(start_paused = true)]
+async fn who_joins_again_begins_no_budget_anew() {
+    let driver = Scripted::new(Does::DiesEverySecond);
+    let mut world = World::of(vec![spec(&driver).restarts_max(2)]).await;
+    let _hold = world.hold("it").await;
+    for _ in 0..2 {
+        world.until(ServiceEventKind::ServiceUp).await;
+        world.external.0.engine.rejoin().await.unwrap();
+        world.root.tree().kill("/app/services/it").unwrap().exit().await;
+    }
+    world.until(ServiceEventKind::ServiceFailed).await;
+    assert_eq!(driver.done().0, 3, "one start and two restarts");
+    world.root.shutdown().await;
 }

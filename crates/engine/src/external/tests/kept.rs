@@ -8,18 +8,18 @@ use super::*;
 
 /// A service that runs for as long as its keeper does.
 #[derive(Clone, Debug, Default)]
-struct Kept(Arc<Lives>);
+pub(super) struct Kept(pub(super) Arc<Lives>);
 
 #[derive(Debug, Default)]
-struct Lives {
+pub(super) struct Lives {
     starts: AtomicU32,
     stops: AtomicU32,
     /// Keepers that run.
     run: Arc<AtomicU32>,
     is_unready: AtomicBool,
-    hangs_in_probe: AtomicBool,
-    hangs_in_stop: AtomicBool,
-    fails_to_stop: AtomicBool,
+    pub(super) hangs_in_probe: AtomicBool,
+    pub(super) hangs_in_stop: AtomicBool,
+    pub(super) fails_to_stop: AtomicBool,
     is_lost: tokio::sync::Notify,
 }
 
@@ -33,7 +33,7 @@ impl Drop for Runs {
 }
 
 impl Kept {
-    fn counts(&self) -> (u32, u32, u32) {
+    pub(super) fn counts(&self) -> (u32, u32, u32) {
         let count = |of: &AtomicU32| of.load(Ordering::SeqCst);
         (count(&self.0.starts), count(&self.0.stops), count(&self.0.run))
     }

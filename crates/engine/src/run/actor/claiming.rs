@@ -115,7 +115,9 @@ impl Shell {
         let Some(external) = self.services.external() else {
             // Nobody here ever has one of them.
             let at = self.store().now();
-            let none = keys.into_iter().map(|key| (key.clone(), undeclared(&key, at)));
+            let none = keys
+                .into_iter()
+                .map(|key| (key.clone(), undeclared(&key, "this host has no services", at)));
             let admissions = Admissions { services: none.collect(), ..Admissions::default() };
             return ServicesNow { admissions, ..ServicesNow::default() };
         };

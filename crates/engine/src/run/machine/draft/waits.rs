@@ -290,24 +290,26 @@ fn moved(machine: &Machine, doors: &Doors<'_>, let_in: u32, now: Timestamp) -> B
     places
 }
 
+/// Instants over which those are spread that come back together: each of them is looked at for itself.
+const PLACES: f64 = 50.0;
+
 /// Where in the second a job comes back: those that come back together are spread over it.
 fn place_of(job: i64, jitter: f64) -> f64 {
     // The golden ratio: each next one falls into the widest gap.
     let turn = (job % 1_000_000) as f64 * 0.618_033_988_749_895;
-    (jitter.clamp(0.0, 1.0) + turn).fract()
+    ((jitter.clamp(0.0, 1.0) + turn).fract() * PLACES).floor() / PLACES
 }
 
 fn never_available(what: &str, since: Timestamp, now: Timestamp) -> Failure {
-    let seconds = now.since(since).as_secs();
-    let text =
-        format!("`{what}` was not available for {seconds} s: it is not waited for any longer");
+    let waited = match now.since(since).as_secs() {
+        0 => String::new(),
+        seconds => format!(" for {seconds} s"),
+    };
+    let text = format!("`{what}` was not available{waited}: it is not waited for any longer");
     Failure::new(FailureClass::Transient, "PL711", text)
 }
 
 /// Its service has failed, for this run and all others.
 fn gone_for_good(cause: &str) -> Failure {
-    let text = format!(
-        "`{cause}`: nobody waits for it before it is started again, which `External::restart` does"
-    );
-    Failure::new(FailureClass::Transient, "PL711", text)
+    Failure::new(FailureClass::Transient, "PL711", format!("{cause}; nobody waits for it"))
 }
