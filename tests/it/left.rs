@@ -116,8 +116,8 @@ impl Program {
 }
 
 /// Who else may have the store meanwhile: one that looks after runs, one that does not, and one that runs nothing at all.
-const STRANGERS: [fn(Builder) -> Builder; 3] =
-    [|it| it, |it| it.adoption(Adoption::OnRequest), Builder::store_only];
+const STRANGERS: [fn(Builder) -> Builder; 3] = [|it| it, UNASKED, Builder::store_only];
+const UNASKED: fn(Builder) -> Builder = |it| it.adoption(Adoption::OnRequest);
 
 /// A process that does not know the workflow, and the run there.
 async fn stranger(store: Store, of: fn(Builder) -> Builder, run: &RunId) -> (Runtime, RunHandle) {
@@ -130,13 +130,19 @@ async fn stranger(store: Store, of: fn(Builder) -> Builder, run: &RunId) -> (Run
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_asked_of_a_run_that_nobody_works_on_is_kept_for_who_knows_its_workflow() {
     let dir = tempfile::tempdir().unwrap();
-    for (number, of) in STRANGERS.into_iter().enumerate() {
+    // Before the first of them has seen that it cannot run it, and after.
+    let strangers = STRANGERS.into_iter().zip([false; 3]).chain([(STRANGERS[0], true)]);
+    for (number, (of, is_parked)) in strangers.enumerate() {
         let dir = dir.path().join(number.to_string());
         std::fs::create_dir(&dir).unwrap();
         for place in places(&dir, &format!("left_cancelled_{number}")) {
             let program = Program::new();
             let id = program.leaves(place.store()).await;
             let (beside, run) = stranger(place.store(), of, &id).await;
+            if is_parked {
+                let parked = tokio::time::timeout(SOON, run.outcome()).await.unwrap();
+                assert!(matches!(parked, Err(RunError::Parked { .. })), "{parked:?}");
+            }
             assert!(run.set_priority(Priority::HIGH).await.unwrap());
             assert!(!run.set_priority(Priority::HIGH).await.unwrap(), "it has it");
             assert!(run.pause().await.unwrap());
@@ -165,7 +171,7 @@ async fn a_job_of_a_run_that_nobody_works_on_is_skipped_without_its_workflow() {
     for place in places(dir.path(), "left_skipped") {
         let program = Program::new();
         let id = program.leaves(place.store()).await;
-        let (beside, run) = stranger(place.store(), STRANGERS[1], &id).await;
+        let (beside, run) = stranger(place.store(), UNASKED, &id).await;
         assert!(run.skip(&JobKey::new("then/b"), "nobody agrees").await.unwrap());
         assert!(!run.skip(&JobKey::new("then/b"), "nobody agrees").await.unwrap(), "it is");
         let done = run.skip(&JobKey::new("first/a"), "no").await.unwrap_err();

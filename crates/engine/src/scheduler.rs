@@ -150,8 +150,8 @@ impl Scheduler {
         self.address.call(request, REPLY_WITHIN).await
     }
 
-    /// Does what is asked of a run that waits for a free place; answers whether that changed
-    /// anything, or nothing when it waits no more.
+    /// Does what is asked of a run that has no actor; answers whether that changed anything, or nothing when it has one, or can
+    /// have none here.
     pub(crate) async fn aside(
         &self,
         run: &RunId,

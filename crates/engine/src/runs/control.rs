@@ -4,7 +4,7 @@ use std::{num::NonZeroU32, time::Duration};
 
 use perennial_core::run::{JobKey, Priority};
 use perennial_store::{Accepted, StageLimit, StoreError};
-use perennial_supervision::CallError;
+use perennial_supervision::{CallError, actor::RpcReply};
 use serde::Serialize;
 
 use super::{RunError, RunHandle};
@@ -443,8 +443,8 @@ impl RunHandle {
         }
     }
 
-    /// Of a run that has no actor in this process and is not this node's: what is asked of it is decided here, by its
-    /// rows (DUR-5), and whoever runs it finds the decision when it next looks. Nothing when there is nothing to decide.
+    /// Of a run that has no actor in this process: what is asked of it is decided here, by its rows (DUR-5), and whoever
+    /// runs it finds the decision when it next looks. Nothing when there is nothing to decide.
     async fn elsewhere(
         &self,
         requested: &Requested,
@@ -453,9 +453,20 @@ impl RunHandle {
         let services = &self.runs.services;
         let view = self.view().await?;
         let record = &view.run;
-        let is_ours = record.owner.is_some() && record.owner == services.registered_node();
-        if record.state.is_terminal() || is_ours {
+        if record.state.is_terminal() {
             return Ok(None);
+        }
+        if record.owner.is_some() && record.owner == services.registered_node() {
+            // It is just taken over, and has its actor when that is done; or it cannot have one here.
+            if let Some(answer) = self.runs.scheduler.aside(&self.run, requested.clone()).await? {
+                return Ok(Some(answer));
+            }
+            if let Some(address) = services.run_address(&self.run) {
+                match address.call(told(requested), REPLY_WITHIN).await {
+                    Err(CallError::NoProc) => (),
+                    answer => return Ok(Some(answer?)),
+                }
+            }
         }
         let reads = match request {
             Request::Cancel | Request::Pause | Request::Unpause | Request::Priority(_) => {
@@ -479,8 +490,6 @@ impl RunHandle {
         self.runs.require(request.action(), Some(&self.run)).await?;
         let is_skip = matches!(request, Request::Skip { .. });
         let request = Requested { request, by: self.runs.principals.by() };
-        let asked = request.clone();
-        let message = |reply| Message::Asked { requested: asked, reply };
         if self.runs.services.hub.is_over() {
             return Err(self.runs.shut_down(&self.run));
         }
@@ -497,8 +506,15 @@ impl RunHandle {
         };
         let answer = match (aside, self.runs.services.run_address(&self.run)) {
             (Some(answer), _) => Ok(answer),
-            (None, Some(address)) => address.call(message, REPLY_WITHIN).await,
-            (None, None) => Box::pin(self.elsewhere(&request)).await?.ok_or(CallError::NoProc),
+            (None, Some(address)) => address.call(told(&request), REPLY_WITHIN).await,
+            (None, None) => Err(CallError::NoProc),
+        };
+        let answer = match answer {
+            // It has none here, or none any more.
+            Err(CallError::NoProc) => {
+                Box::pin(self.elsewhere(&request)).await?.ok_or(CallError::NoProc)
+            }
+            answer => answer,
         };
         match answer {
             // An actor whose run has ended refuses nothing, and stops.
@@ -508,4 +524,9 @@ impl RunHandle {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+fn told(requested: &Requested) -> impl FnOnce(RpcReply<Result<bool, StoreError>>) -> Message {
+    let requested = requested.clone();
+    |reply| Message::Asked { requested, reply }
 }

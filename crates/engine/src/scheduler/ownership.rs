@@ -466,7 +466,8 @@ impl Shell {
         }
     }
 
-    /// Nobody but this actor starts that of a run: while it is here, a run that waits goes on waiting.
+    /// Nobody but this actor starts that of a run: while it is here, a run that has none gets none. Nothing where it has one, or
+    /// where its workflow is not known.
     async fn aside(
         &self,
         state: &mut State,
@@ -474,11 +475,6 @@ impl Shell {
         requested: &Requested,
     ) -> Option<Result<bool, StoreError>> {
         let services = &self.spec.services;
-        // A job is skipped whoever runs it, or nobody: the record of that starts nothing (DUR-5).
-        let is_parked = services.parked.is_parked(run);
-        if !matches!(requested.request, Request::Skip { .. }) && !is_parked {
-            services.waiting.of(run)?;
-        }
         if Turn::new(&self.spec).runs.contains(run.as_str()) {
             // It waits with its actor, which is the one to ask.
             return None;
