@@ -55,6 +55,11 @@ impl RestartIntensity {
         }
     }
 
+    /// Forgets the restart that was recorded last: it was none.
+    pub fn take_back(&mut self) {
+        self.restarts.pop_back();
+    }
+
     /// Restarts inside the window that ends at `now`.
     pub fn in_window(&self, now: Uptime) -> u32 {
         let inside = |then: &&Uptime| now.since(**then) <= self.limit.within;
@@ -111,6 +116,21 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    /// A record that is taken back leaves what was before it, as far as that is still in the window.
+    #[test]
+    fn what_is_taken_back_was_not_recorded() {
+        let limit = IntensityLimit { max_restarts: 2, within: Duration::from_secs(5) };
+        for (first, second) in [(0, 0), (0, 3), (0, 5), (0, 6), (4, 20)] {
+            let mut intensity = RestartIntensity::new(limit);
+            intensity.take_back();
+            assert_eq!(intensity.record(at(first)), Verdict::Restart);
+            assert_eq!(intensity.record(at(second)), Verdict::Restart);
+            intensity.take_back();
+            let inside = u32::from(second - first <= 5);
+            assert_eq!(intensity.in_window(at(second)), inside, "{first} {second}");
         }
     }
 

@@ -175,6 +175,8 @@ impl GenServer for ServiceActor {
                 self.perform(begin, cx).await?;
             }
             Message::Restart { reply } => {
+                // Whoever asks has seen the row, which may be ahead of what is known here.
+                self.look_elsewhere(cx).await?;
                 let mut answer = Ok(());
                 // Another process may have come first, and failed with it: once more, from there.
                 for _ in 0..2 {
@@ -458,9 +460,7 @@ impl ServiceActor {
             let left = due.since(self.its.engine.clock.now());
             self.timer = Some(cx.send_after(left, Message::Wake)?);
         }
-        let has_failed = self.machine.state() == ServiceState::Failed;
-        let looks = self.standing.is_guest() || self.is_held_elsewhere || has_failed;
-        if looks && self.look_timer.is_none() {
+        if self.looks() && self.look_timer.is_none() {
             let every = self.its.declared.terms.probe_every;
             self.look_timer = Some(cx.send_after(every, Message::LookElsewhere)?);
         }

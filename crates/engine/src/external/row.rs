@@ -92,7 +92,7 @@ pub(super) async fn stand(its: &Keeper) -> Result<Stood, StoreError> {
         let why = row.as_ref().and_then(|row| row.cause.clone());
         let noted = row.as_ref().and_then(|row| row.instance.as_deref());
         let noted = noted.and_then(|text| serde_json::from_str(text).ok());
-        let runs = !matches!(was.0, ServiceState::Stopped | ServiceState::Failed);
+        let runs = runs(was.0);
         // Also under the incarnation that it had before it lost its lease.
         let is_ours = row.as_ref().is_some_and(|row| row.keeper.node == me.node);
         let standing = match row {
@@ -153,8 +153,13 @@ pub(super) async fn is_used_elsewhere(its: &Keeper) -> bool {
     holds.iter().any(|hold| is_used(hold) && !its.ledger.holds(&hold.holder))
 }
 
-/// Whether the row that a guest goes by is another one now, or its keeper is gone; or that of one that has failed, which
-/// another process may have started by hand.
+/// Whether there may be something of it that its keeper looks after.
+fn runs(state: ServiceState) -> bool {
+    !matches!(state, ServiceState::Stopped | ServiceState::Failed)
+}
+
+/// Whether the row that a guest goes by is another one now, or nobody keeps it; or that of one that has failed, which another
+/// process may have started by hand.
 pub(super) async fn has_moved(
     its: &Keeper,
     standing: &Standing,
@@ -167,7 +172,8 @@ pub(super) async fn has_moved(
     };
     match once(its.engine.store.instance(its.key.clone())).await {
         Ok(Some(row)) => {
-            let is_as_known = if is_guest { row.keeper_lives } else { row.state == state };
+            let is_as_known =
+                if is_guest { row.keeper_lives && runs(row.state) } else { row.state == state };
             Ok((row.epoch, row.keeper) != *known || !is_as_known)
         }
         Ok(None) => Ok(true),
@@ -211,6 +217,12 @@ impl ServiceActor {
         self.decide(ServiceInput::Acquire { holder, asker: self.askers, needed })
     }
 
+    /// Whether it is looked again by itself whose it is and who holds it.
+    pub(super) fn looks(&self) -> bool {
+        let has_failed = self.machine.state() == ServiceState::Failed;
+        self.standing.is_guest() || self.is_held_elsewhere || has_failed
+    }
+
     /// Whose the instance is, and whether somebody else holds it.
     pub(super) async fn look_elsewhere(
         &mut self,
@@ -220,7 +232,12 @@ impl ServiceActor {
             let begin = self.stand_again().await?;
             self.perform(begin, cx).await?;
         } else if !self.standing.is_guest() {
-            match (self.is_held_elsewhere, is_held_elsewhere(&self.its).await?) {
+            let is_held = match is_held_elsewhere(&self.its).await {
+                // It is looked again.
+                Err(error) if error.is_transient() && self.looks() => return Ok(()),
+                read => read?,
+            };
+            match (self.is_held_elsewhere, is_held) {
                 (true, false) => {
                     self.is_held_elsewhere = false;
                     self.input(ServiceInput::Release { holder: elsewhere() }, cx).await?;

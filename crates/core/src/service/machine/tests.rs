@@ -343,7 +343,7 @@ fn what_was_counted_goes_on_to_count_with_another_shell() {
     }
     // One that was counted, and is found alive, was none: its end counts when it comes.
     for is_final in [false, true] {
-        let mut machine = recovered(ServiceState::Ready, true, 0, is_final);
+        let mut machine = recovered(ServiceState::Ready, true, 1, is_final);
         machine.spent.counted = Some(epoch);
         let found = ServiceInput::Found { epoch, verdict: verdict(Do::Healthy) };
         let _ = machine.on(found, at(1), 0.0);

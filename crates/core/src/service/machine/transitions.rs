@@ -122,11 +122,13 @@ impl ServiceMachine {
         if let Verdict::Gone(why) = &verdict {
             return self.crash(why.clone(), false, now, steps);
         }
-        if verdict == Verdict::Healthy {
-            // A crash of this life that was counted, and could not be kept, was none: it was found alive.
-            self.spent.counted = None;
-        }
         let (terms, state) = (self.terms, self.state());
+        let lives = !matches!(state, ServiceState::Crashed | ServiceState::Draining);
+        if verdict == Verdict::Healthy && lives && self.spent.counted == Some(self.epoch) {
+            // A crash of this life that was counted, and could not be kept, was none: it was found alive.
+            self.spent.restarts.take_back();
+            (self.spent.counted, self.spent.is_final) = (None, false);
+        }
         match &mut self.phase {
             Phase::Starting(start) if verdict == Verdict::Healthy => {
                 if terms.settle_delay.is_zero() {

@@ -84,3 +84,25 @@ async fn nothing_is_left_of_one_whose_last_life_was_not_removed() {
         assert_eq!(driver.counts(), (1, 2, 0));
     }
 }
+
+/// One that another process keeps fails there: whoever has seen that may start it at once, also where it is looked at later.
+#[tokio::test(start_paused = true)]
+async fn one_that_failed_elsewhere_is_started_by_hand_before_anybody_here_has_looked() {
+    let driver = Scripted::new(Does::HangsInStart);
+    driver.left.store(true, Ordering::SeqCst);
+    let spec = || spec(&driver).restarts_max(0);
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::open().unwrap());
+    let mut one = World::on(store.clone(), "one", vec![spec()]).await;
+    let first = one.hold("it").await;
+    let two = World::on(store, "two", vec![spec()]).await;
+    let second = two.hold("it").await;
+    one.until(ServiceEventKind::ServiceFailed).await;
+    driver.now(Does::Well);
+    two.external.restart(second.key()).await.unwrap();
+    let up = served(&second).await;
+    assert_eq!(served(&first).await.epoch, up.epoch);
+    assert_eq!(driver.count(|counts| &counts.starts), 2);
+    drop((first, second));
+    two.root.shutdown().await;
+    one.root.shutdown().await;
+}
