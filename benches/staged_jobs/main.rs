@@ -21,7 +21,7 @@ use perennial::engine::{
         PlanProblems, RunReport, Stage, Staged, StagedWorkflow,
     },
 };
-use perennial::{Runtime, Store};
+use perennial::{Limits, Runtime, Store};
 use serde_json::json;
 
 const PIPELINES: usize = 100;
@@ -57,11 +57,11 @@ async fn measure_sizes(rounds: usize) {
         let count = middle / small;
         let mut slowness = 0.0;
         for _ in 0..count {
-            slowness += staged_runs(1, small / CHILDREN).await.rate.recip();
+            slowness += staged_runs(1, small / CHILDREN, 1).await.rate.recip();
         }
         of_small.push(count as f64 / slowness);
-        of_middle.push(staged_runs(1, middle / CHILDREN).await.rate);
-        of_large.push(staged_runs(1, large / CHILDREN).await.rate);
+        of_middle.push(staged_runs(1, middle / CHILDREN, 1).await.rate);
+        of_large.push(staged_runs(1, large / CHILDREN, 1).await.rate);
         println!(
             "round {round}: {:>6.0} children/s in a run of {small}, {:>6.0} in one of {middle}, {:>6.0} in one of {large}",
             of_small[round], of_middle[round], of_large[round]
@@ -72,30 +72,35 @@ async fn measure_sizes(rounds: usize) {
 }
 
 async fn measure(pipelines: usize, rounds: usize) {
-    let [mut staged, mut plain, mut fewer, mut longer] = [const { Vec::new() }; 4];
+    let [mut staged, mut plain, mut fewer, mut turns, mut longer] = [const { Vec::new() }; 5];
+    let part = pipelines.div_ceil(PARTS);
     let [mut costs, mut costs_of_fewer] = [const { Vec::new() }; 2];
     for round in 0..rounds {
-        let all = staged_runs(pipelines, GROUPS).await;
+        let all = staged_runs(pipelines, GROUPS, pipelines).await;
         staged.push(all.rate);
         plain.push(baseline::plain_runs(pipelines, GROUPS * CHILDREN).await);
         // As many children in four parts: both halves of the pair write as much to the disk.
         let (mut slowness, mut cost) = (0.0, Some(0.0));
         for _ in 0..PARTS {
-            let part = staged_runs(pipelines.div_ceil(PARTS), GROUPS).await;
-            slowness += part.rate.recip();
-            cost = cost.zip(part.cost).map(|(sum, cost)| sum + cost / PARTS as f64);
+            let quarter = staged_runs(part, GROUPS, part).await;
+            slowness += quarter.rate.recip();
+            cost = cost.zip(quarter.cost).map(|(sum, cost)| sum + cost / PARTS as f64);
         }
         fewer.push(PARTS as f64 / slowness);
         costs.extend(all.cost);
         costs_of_fewer.extend(cost);
+        // All of them, of which a fourth are active at a time: what they do to each other is the same as in a part.
+        turns.push(staged_runs(pipelines, GROUPS, part).await.rate);
         // As many jobs in runs that are ten times as long.
-        longer.push(staged_runs(pipelines.div_ceil(10), GROUPS * 10).await.rate);
+        let few = pipelines.div_ceil(10);
+        longer.push(staged_runs(few, GROUPS * 10, few).await.rate);
         println!(
-            "round {round}: {:>6.0} children/s of {pipelines} pipelines, {:>6.0} of a fourth of them at a time, {:>6.0} of \
-             runs ten times as long, {:>6.0} plain jobs/s; a child costs processors {} of \
+            "round {round}: {:>6.0} children/s of {pipelines} pipelines, {:>6.0} of a fourth of them at a time, {:>6.0} \
+             of all with a fourth active, {:>6.0} of runs ten times as long, {:>6.0} plain jobs/s; a child costs processors {} of \
              all and {} of a fourth at a time; memory {} after the first fourth of the runs, {} after the last",
             all.rate,
             fewer[round],
+            turns[round],
             longer[round],
             plain[round],
             micros(all.cost),
@@ -106,6 +111,7 @@ async fn measure(pipelines: usize, rounds: usize) {
     }
     print_ratio("children / plain jobs", &staged, &plain, "≥ 0.5");
     print_ratio("all / a fourth of the pipelines at a time", &staged, &fewer, "1: time is linear");
+    print_ratio("all, a fourth active / a fourth at a time", &turns, &fewer, "1: time is linear");
     print_ratio(
         "processor time of a child, a fourth at a time / all",
         &costs_of_fewer,
@@ -168,11 +174,14 @@ impl Activity for Nothing {
     }
 }
 
-async fn staged_runs(runs: usize, groups: usize) -> Measured {
+/// Of the runs so many are active at a time.
+async fn staged_runs(runs: usize, groups: usize, active: usize) -> Measured {
     let folder = tempfile::tempdir().unwrap();
     let staged = Staged::new(Pipeline).activity(Nothing).group(Four);
     let store = Store::sqlite(folder.path().join("runs.db"));
-    let runtime = Runtime::builder().store(store).staged(&staged).start().await.unwrap();
+    let limits = Limits { runs: active, ..Limits::default() };
+    let runtime = Runtime::builder().store(store).staged(&staged).limits(limits).start();
+    let runtime = runtime.await.unwrap();
     let (begun, before) = (now(), processor());
     let mut started = Vec::with_capacity(runs);
     for _ in 0..runs {
