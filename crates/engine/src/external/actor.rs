@@ -175,17 +175,26 @@ impl GenServer for ServiceActor {
                 self.perform(begin, cx).await?;
             }
             Message::Restart { reply } => {
-                // Whoever asks has seen the row, which may be ahead of what is known here.
-                self.look_elsewhere(cx).await?;
                 let mut answer = Ok(());
-                // Another process may have come first, and failed with it: once more, from there.
-                for _ in 0..2 {
+                for _ in 0..3 {
                     match self.machine.restart(self.its.engine.clock.now()) {
-                        Ok(steps) => self.perform(steps, cx).await?,
-                        Err(refused) => answer = Err(refused),
-                    }
-                    if self.machine.state() != ServiceState::Failed {
-                        break;
+                        Ok(steps) => {
+                            answer = Ok(());
+                            self.perform(steps, cx).await?;
+                            // Another process may have come first, and failed with it: once more, from there.
+                            if self.machine.state() != ServiceState::Failed {
+                                break;
+                            }
+                        }
+                        // Whoever asks has seen the row, which may be ahead of what is known here.
+                        Err(refused) => {
+                            answer = Err(refused);
+                            if !row::has_failed(&self.its).await? {
+                                break;
+                            }
+                            let begin = self.stand_again().await?;
+                            self.perform(begin, cx).await?;
+                        }
                     }
                 }
                 // Whoever asks for it from now on is to find that it has not failed.

@@ -274,8 +274,11 @@ impl ServiceActor {
                 Found { instance: None, verdict: Verdict::Unresponsive(why) }
             }
         };
+        // One that has failed meanwhile, with whoever kept it, has left nothing to this actor.
+        let is_asked =
+            epoch == self.machine.epoch() && self.machine.state() != ServiceState::Failed;
         if let Some(instance) = instance
-            && epoch == self.machine.epoch()
+            && is_asked
         {
             self.has_found = true;
             if !self.standing.is_guest() {

@@ -158,6 +158,12 @@ fn runs(state: ServiceState) -> bool {
     !matches!(state, ServiceState::Stopped | ServiceState::Failed)
 }
 
+/// Whether its row says that it has failed, whoever kept it.
+pub(super) async fn has_failed(its: &Keeper) -> Result<bool, StoreError> {
+    let row = patiently(STORE_WITHIN, || its.engine.store.instance(its.key.clone())).await?;
+    Ok(row.is_some_and(|row| row.state == ServiceState::Failed))
+}
+
 /// Whether the row that a guest goes by is another one now, or nobody keeps it; or that of one that has failed, which another
 /// process may have started by hand.
 pub(super) async fn has_moved(

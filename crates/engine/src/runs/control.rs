@@ -444,10 +444,12 @@ impl RunHandle {
     }
 
     /// Of a run that has no actor in this process: what is asked of it is decided here, by its rows (DUR-5), and whoever
-    /// runs it finds the decision when it next looks. Nothing when there is nothing to decide.
+    /// runs it finds the decision when it next looks. Nothing when it has ended. `was_asked`: whoever starts actors here has
+    /// nothing to say.
     async fn elsewhere(
         &self,
         requested: &Requested,
+        was_asked: bool,
     ) -> Result<Option<Result<bool, StoreError>>, RunError> {
         let request = &requested.request;
         let services = &self.runs.services;
@@ -456,7 +458,8 @@ impl RunHandle {
         if record.state.is_terminal() {
             return Ok(None);
         }
-        if record.owner.is_some() && record.owner == services.registered_node() {
+        let is_ours = record.owner.is_some() && record.owner == services.registered_node();
+        if is_ours && !was_asked {
             // It is just taken over, and has its actor when that is done; or it cannot have one here.
             if let Some(answer) = self.runs.scheduler.aside(&self.run, requested.clone()).await? {
                 return Ok(Some(answer));
@@ -495,33 +498,30 @@ impl RunHandle {
         }
         // One that is parked, or waits for a place, has no actor; it may get one just before it is asked for.
         let services = &self.runs.services;
-        let is_aside =
+        let waits =
             services.parked.is_parked(&self.run) || services.waiting.of(&self.run).is_some();
+        let is_aside = waits || is_skip && services.run_address(&self.run).is_none();
         let aside = match is_aside {
             true => self.runs.scheduler.aside(&self.run, request.clone()).await?,
-            false if is_skip && self.runs.services.run_address(&self.run).is_none() => {
-                self.runs.scheduler.aside(&self.run, request.clone()).await?
-            }
             false => None,
         };
-        let answer = match (aside, self.runs.services.run_address(&self.run)) {
+        let answer = match (aside, services.run_address(&self.run)) {
             (Some(answer), _) => Ok(answer),
             (None, Some(address)) => address.call(told(&request), REPLY_WITHIN).await,
             (None, None) => Err(CallError::NoProc),
         };
         let answer = match answer {
             // It has none here, or none any more.
-            Err(CallError::NoProc) => {
-                Box::pin(self.elsewhere(&request)).await?.ok_or(CallError::NoProc)
-            }
-            answer => answer,
+            Err(CallError::NoProc) => Box::pin(self.elsewhere(&request, is_aside)).await,
+            answer => answer.map(Some).map_err(RunError::from),
         };
         match answer {
             // An actor whose run has ended refuses nothing, and stops.
-            Ok(answer) if answer.as_ref().is_ok_and(|changed| *changed) => Ok(Some(true)),
+            Ok(Some(Ok(true))) => Ok(Some(true)),
             _ if self.view().await?.run.state.is_terminal() => Ok(None),
-            Ok(answer) => Ok(Some(answer?)),
-            Err(error) => Err(error.into()),
+            Ok(Some(answer)) => Ok(Some(answer?)),
+            Ok(None) => Err(CallError::NoProc.into()),
+            Err(error) => Err(error),
         }
     }
 }

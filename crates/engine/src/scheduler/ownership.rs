@@ -493,7 +493,7 @@ impl Shell {
         if cancels && matches!(settled, Ok(true)) {
             // What is left of its end needs nothing that kept it from going on.
             services.parked.release(run);
-            services.waiting.starts(run);
+            services.set_aside(run);
             services.look_again.notify_one();
         }
         Some(settled)
