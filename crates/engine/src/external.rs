@@ -387,7 +387,18 @@ impl External {
         let spec = spec.restart(Restart::Transient).shutdown(Shutdown::Timeout(grace));
         of.into_iter().for_each(|of| ledger.take(of));
         let mut counted = Counted { ledger: &ledger, holder: of.map(HoldOf::holder) };
-        self.0.supervisor.start_child(spec).await?;
+        if let Err(error) = self.0.supervisor.start_child(spec).await {
+            drop(counted);
+            if let Some(of) = of.filter(|of| !ledger.holds(&of.holder())) {
+                // Its actor may have kept that before it was lost, and nobody else would give it back.
+                let store = &self.0.engine.store;
+                let given_back = || store.unhold(of.clone(), key.clone());
+                if let Err(error) = patiently(STORE_WITHIN, given_back).await {
+                    tracing::warn!(service = %key, %error, "a hold was not given back");
+                }
+            }
+            return Err(error.into());
+        }
         counted.holder = None;
         ledger.is_kept_by(address.clone());
         let number = known_number(instances.get(key)) + 1;
