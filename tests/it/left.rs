@@ -19,6 +19,8 @@ use perennial::{
     records::{RunError, RunView},
 };
 
+#[cfg(feature = "postgres")]
+use crate::places::Place;
 use crate::places::places;
 
 const SOON: Duration = Duration::from_secs(60);
@@ -168,21 +170,53 @@ async fn what_is_asked_of_a_run_that_nobody_works_on_is_kept_for_who_knows_its_w
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_of_a_run_that_nobody_works_on_is_skipped_without_its_workflow() {
     let dir = tempfile::tempdir().unwrap();
-    for place in places(dir.path(), "left_skipped") {
-        let program = Program::new();
-        let id = program.leaves(place.store()).await;
-        let (beside, run) = stranger(place.store(), UNASKED, &id).await;
-        assert!(run.skip(&JobKey::new("then/b"), "nobody agrees").await.unwrap());
-        assert!(!run.skip(&JobKey::new("then/b"), "nobody agrees").await.unwrap(), "it is");
-        let done = run.skip(&JobKey::new("first/a"), "no").await.unwrap_err();
-        assert!(done.to_string().contains("from succeeded to skipped"), "{done}");
-        assert_eq!(run.view().await.unwrap().run.state, RunState::Running);
-        drop(run);
-        beside.shutdown().await;
+    for (number, of) in [UNASKED, Builder::store_only].into_iter().enumerate() {
+        let dir = dir.path().join(number.to_string());
+        std::fs::create_dir(&dir).unwrap();
+        for place in places(&dir, &format!("left_skipped_{number}")) {
+            let program = Program::new();
+            let id = program.leaves(place.store()).await;
+            let (beside, run) = stranger(place.store(), of, &id).await;
+            assert!(run.skip(&JobKey::new("then/b"), "nobody agrees").await.unwrap());
+            assert!(!run.skip(&JobKey::new("then/b"), "nobody agrees").await.unwrap(), "it is");
+            let done = run.skip(&JobKey::new("first/a"), "no").await.unwrap_err();
+            assert!(done.to_string().contains("from succeeded to skipped"), "{done}");
+            assert_eq!(run.view().await.unwrap().run.state, RunState::Running);
+            drop(run);
+            beside.shutdown().await;
 
-        let view = program.ends(place.store(), &id).await;
-        assert_eq!(view.run.state, RunState::PartiallySucceeded);
-        assert!(program.undone.lock().unwrap().is_empty());
+            let view = program.ends(place.store(), &id).await;
+            assert_eq!(view.run.state, RunState::PartiallySucceeded);
+            assert!(program.undone.lock().unwrap().is_empty());
+        }
+    }
+}
+
+/// Who works on a run answers by what another process has made of it, also before it has looked.
+#[cfg(feature = "postgres")]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_of_both_processes_in_turn_is_met_by_each() {
+    let dir = tempfile::tempdir().unwrap();
+    let places = places(dir.path(), "left_in_turn");
+    for place in places.iter().filter(|place| matches!(place, Place::Server(_))) {
+        let program = Program::new();
+        let runtime = program.runtime(place.store()).await;
+        let run = runtime.runs().start(program.staged.start(&()).unwrap()).await.unwrap();
+        let mut events = run.events(1);
+        while events.next().await.unwrap().kind != "job_suspended" {}
+        let (beside, there) = stranger(place.store(), UNASKED, run.id()).await;
+        for _ in 0..5 {
+            assert!(there.pause().await.unwrap());
+            assert!(run.unpause().await.unwrap());
+            assert!(there.set_priority(Priority::HIGH).await.unwrap());
+            assert!(run.set_priority(Priority::LOW).await.unwrap());
+            let now = there.view().await.unwrap().run;
+            assert_eq!((now.state, now.priority), (RunState::Running, Priority::LOW));
+        }
+        assert!(run.cancel().await.unwrap());
+        drop((run, there, events));
+        beside.shutdown().await;
+        runtime.shutdown().await;
     }
 }
 

@@ -353,11 +353,16 @@ impl Shell {
         if !machine.has_waiting() {
             return Ok(());
         }
-        let revision = persistently(STORE_WITHIN, || self.store().revision(&self.run)).await?;
-        if revision != machine.revision() {
+        if self.is_behind(machine).await? {
             *machine = self.load().await?;
         }
         Ok(())
+    }
+
+    /// Whether somebody else has decided about the run.
+    async fn is_behind(&self, machine: &Machine) -> Result<bool, StoreError> {
+        let revision = persistently(STORE_WITHIN, || self.store().revision(&self.run)).await?;
+        Ok(revision != machine.revision())
     }
 
     /// Takes in attempts that are over without having been heard: news of an end is lost when it
@@ -745,7 +750,17 @@ impl Shell {
             drop(self.services.tasks.terminate_child(&task).await);
         }
         let asked = by.clone().map(|by| AskedBy { action: request.action(), by });
-        let leases = self.try_commit_asked(machine, &request.fact(), asked).await?;
+        let mut leases = self.try_commit_asked(machine, &request.fact(), asked.clone()).await;
+        let is_refused = matches!(
+            leases,
+            Ok(None) | Err(StoreError::InvalidState(_) | StoreError::NotFound { .. })
+        );
+        if is_refused && self.is_behind(machine).await? {
+            // By what another node has made of it since.
+            *machine = self.reload().await?;
+            leases = self.try_commit_asked(machine, &request.fact(), asked).await;
+        }
+        let leases = leases?;
         if let Some(id) = held {
             self.services.forget_attempt(id);
         }

@@ -2,8 +2,11 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
-use perennial_core::run::{JobKey, Priority};
-use perennial_store::{Accepted, StageLimit, StoreError};
+use perennial_core::{
+    ExitReason,
+    run::{JobKey, Priority},
+};
+use perennial_store::{Accepted, RunRecord, StageLimit, StoreError};
 use perennial_supervision::{CallError, actor::RpcReply};
 use serde::Serialize;
 
@@ -111,9 +114,8 @@ impl RunHandle {
     ///
     /// When the store is away.
     pub async fn cancel(&self) -> Result<bool, RunError> {
-        let answer = self.ask(Request::Cancel).await?;
         // It has ended: that changes nothing any more.
-        Ok(answer.unwrap_or(false))
+        Ok(self.ask(Request::Cancel).await?.unwrap_or(false))
     }
 
     /// Sends it a signal: the job that has waited for it longest goes on with `payload`; without one, it is
@@ -266,10 +268,7 @@ impl RunHandle {
     /// Dropping the future leaves open whether it was skipped; asking again tells.
     pub async fn skip(&self, job: &JobKey, why: &str) -> Result<bool, RunError> {
         let request = Request::Skip { job: job.clone(), why: why.to_owned() };
-        match self.ask(request).await? {
-            Some(changed) => Ok(changed),
-            None => Err(RunError::ended(&self.view().await?.run)),
-        }
+        self.ask(request).await?.map_err(|ended| RunError::ended(&ended))
     }
 
     /// Gives a stage of it another number of places for jobs that are under way at a time, from now on: fewer stop nothing that is
@@ -325,10 +324,7 @@ impl RunHandle {
     /// Dropping the future leaves open whether it was changed; asking again tells.
     pub async fn set_concurrency(&self, stage: &str, most: NonZeroU32) -> Result<bool, RunError> {
         let limit = StageLimit { stage: stage.to_owned(), most };
-        match self.ask(Request::Limit(limit)).await? {
-            Some(changed) => Ok(changed),
-            None => Err(RunError::ended(&self.view().await?.run)),
-        }
+        self.ask(Request::Limit(limit)).await?.map_err(|ended| RunError::ended(&ended))
     }
 
     /// Says how soon the run comes of those that wait: for a place among the active ones, and for room of a node. More comes before
@@ -363,10 +359,7 @@ impl RunHandle {
     ///
     /// Dropping the future leaves open whether it was changed; asking again tells.
     pub async fn set_priority(&self, priority: Priority) -> Result<bool, RunError> {
-        match self.ask(Request::Priority(priority)).await? {
-            Some(changed) => Ok(changed),
-            None => Err(RunError::ended(&self.view().await?.run)),
-        }
+        self.ask(Request::Priority(priority)).await?.map_err(|ended| RunError::ended(&ended))
     }
 
     /// Opens a run in stages that has ended for a further round, in which what failed of it is made again, with all of its attempts:
@@ -437,10 +430,9 @@ impl RunHandle {
     }
 
     async fn set_pause(&self, pause: bool) -> Result<bool, RunError> {
-        match self.ask(if pause { Request::Pause } else { Request::Unpause }).await? {
-            Some(changed) => Ok(changed),
-            None => Err(RunError::ended(&self.view().await?.run)),
-        }
+        self.ask(if pause { Request::Pause } else { Request::Unpause })
+            .await?
+            .map_err(|ended| RunError::ended(&ended))
     }
 
     /// Of a run that has no actor in this process: what is asked of it is decided here, by its rows (DUR-5), and whoever
@@ -461,7 +453,7 @@ impl RunHandle {
         let is_ours = record.owner.is_some() && record.owner == services.registered_node();
         if is_ours && !was_asked {
             // It is just taken over, and has its actor when that is done; or it cannot have one here.
-            if let Some(answer) = self.runs.scheduler.aside(&self.run, requested.clone()).await? {
+            if let Some(answer) = self.aside(requested).await? {
                 return Ok(Some(answer));
             }
             if let Some(address) = services.run_address(&self.run) {
@@ -488,40 +480,74 @@ impl RunHandle {
         }
     }
 
-    /// Asks whoever runs it here, or decides by its rows; nothing when it has ended, before or meanwhile.
-    async fn ask(&self, request: Request) -> Result<Option<bool>, RunError> {
-        self.runs.require(request.action(), Some(&self.run)).await?;
-        let is_skip = matches!(request, Request::Skip { .. });
-        let request = Requested { request, by: self.runs.principals.by() };
-        if self.runs.services.hub.is_over() {
-            return Err(self.runs.shut_down(&self.run));
+    /// Asks whoever starts actors here: nothing where the run has one, or cannot have one, and where nobody starts any.
+    async fn aside(
+        &self,
+        requested: &Requested,
+    ) -> Result<Option<Result<bool, StoreError>>, RunError> {
+        match self.runs.scheduler.aside(&self.run, requested.clone()).await {
+            Err(CallError::NoProc) if !self.runs.services.is_draining() => Ok(None),
+            answer => Ok(answer?),
         }
+    }
+
+    /// Asks whoever runs it here, or decides by its rows; what is recorded of it when it has ended, before or meanwhile.
+    async fn ask(&self, request: Request) -> Result<Result<bool, Box<RunRecord>>, RunError> {
+        self.runs.require(request.action(), Some(&self.run)).await?;
+        let requested = Requested { request, by: self.runs.principals.by() };
+        let services = &self.runs.services;
+        for _ in 0..services.settings.decide_rounds {
+            if services.hub.is_over() {
+                return Err(self.runs.shut_down(&self.run));
+            }
+            let answer = self.ask_once(&requested).await;
+            // An actor whose run has ended refuses nothing, and stops.
+            if let Ok(Some(Ok(true))) = answer {
+                return Ok(Ok(true));
+            }
+            let record = self.view().await?.run;
+            if record.state.is_terminal() {
+                return Ok(Err(Box::new(record)));
+            }
+            match answer {
+                Ok(Some(answer)) => return Ok(Ok(answer?)),
+                Err(RunError::Engine(_)) if services.is_draining() => {
+                    return Err(RunError::ShuttingDown);
+                }
+                // It had ended, and is open again.
+                Ok(None) => (),
+                Err(RunError::Engine(
+                    CallError::NoProc | CallError::Exited(ExitReason::Normal),
+                )) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(StoreError::Busy.into())
+    }
+
+    async fn ask_once(
+        &self,
+        requested: &Requested,
+    ) -> Result<Option<Result<bool, StoreError>>, RunError> {
         // One that is parked, or waits for a place, has no actor; it may get one just before it is asked for.
         let services = &self.runs.services;
+        let is_skip = matches!(requested.request, Request::Skip { .. });
         let waits =
             services.parked.is_parked(&self.run) || services.waiting.of(&self.run).is_some();
         let is_aside = waits || is_skip && services.run_address(&self.run).is_none();
         let aside = match is_aside {
-            true => self.runs.scheduler.aside(&self.run, request.clone()).await?,
+            true => self.aside(requested).await?,
             false => None,
         };
         let answer = match (aside, services.run_address(&self.run)) {
             (Some(answer), _) => Ok(answer),
-            (None, Some(address)) => address.call(told(&request), REPLY_WITHIN).await,
+            (None, Some(address)) => address.call(told(requested), REPLY_WITHIN).await,
             (None, None) => Err(CallError::NoProc),
         };
-        let answer = match answer {
-            // It has none here, or none any more.
-            Err(CallError::NoProc) => Box::pin(self.elsewhere(&request, is_aside)).await,
-            answer => answer.map(Some).map_err(RunError::from),
-        };
         match answer {
-            // An actor whose run has ended refuses nothing, and stops.
-            Ok(Some(Ok(true))) => Ok(Some(true)),
-            _ if self.view().await?.run.state.is_terminal() => Ok(None),
-            Ok(Some(answer)) => Ok(Some(answer?)),
-            Ok(None) => Err(CallError::NoProc.into()),
-            Err(error) => Err(error),
+            // It has none here, or none any more.
+            Err(CallError::NoProc) => Box::pin(self.elsewhere(requested, is_aside)).await,
+            answer => Ok(Some(answer?)),
         }
     }
 }

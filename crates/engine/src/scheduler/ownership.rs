@@ -204,6 +204,7 @@ impl Shell {
         let mut unfinished =
             unfinished.map_err(|error| format!("unfinished runs are not read: {error}"))?;
         in_order(&mut unfinished, services.store.now(), services.settings.aging);
+        let mut turn = Turn::new(&self.spec);
         let known: HashSet<&RunId> = unfinished.iter().map(|summary| &summary.run).collect();
         state.workflows.retain(|run, _| known.contains(run));
         state.failed.retain(|run, _| known.contains(run));
@@ -216,9 +217,9 @@ impl Shell {
         services.waiting.retain(|run| known.contains(run));
         services.resting.retain(|run| known.contains(run));
         services.places.retain(|run| known.contains(run));
-        services.runs.retain(|run, _| known.contains(run));
+        // What has an actor is reached by it until that has ended: it may have been opened again since.
+        services.runs.retain(|run, _| known.contains(run) || turn.runs.contains(run.as_str()));
         services.accounts.retain(|run, _| known.contains(run));
-        let mut turn = Turn::new(&self.spec);
         let mut taken_over = 0;
         for summary in unfinished {
             let is_parked = services.parked.is_parked(&summary.run);
